@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target that needs it makes from the lock.
+PYTHON ?= python3
+BIN := .venv/bin
+BACKEND ?= auto
+CHANGES ?= 1500
+SEEDS ?= 20000
+MINUTES ?= 10
+
+.PHONY: help demo test check lint types imports simulate planted soak fuzz bench bench-analytics lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.installed ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND=auto|emulator|memory)
+	$(BIN)/firefleet demo --backend $(BACKEND) --changes $(CHANGES)
+
+test: .venv/.installed ## All tests; those that need the emulators skip without them
+	$(BIN)/pytest
+
+check: lint types imports test ## Everything a change has to pass
+
+lint: .venv/.installed ## Lint and format, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed ## Strict types
+	$(BIN)/mypy
+
+imports: .venv/.installed ## Dependencies point one way
+	$(BIN)/lint-imports
+
+lock: ## Resolve the dependencies anew into requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "pip-tools>=7.5"
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --upgrade \
+		--allow-unsafe --extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was made
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Installed when the lock or the project's own description is newer than the last installation.
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
