@@ -1,0 +1,346 @@
+"""Apply a batch of messages at one replica: the whole path, as a generator of effects.
+
+    decode -> group by document -> read -> plan -> conflict log, write, messages to others, acknowledge
+                                     ^                     |
+                                     └── condition failed, or outcome unknown: read and decide again
+
+Order of effects: conflict record, then the write, then messages to others, then the acknowledgement. Each is
+idempotent, so a crash between any two repeats from the start.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from replication.dead_letters import dead_letter
+from replication.effects import (
+    Acknowledge,
+    Effect,
+    Observation,
+    Observe,
+    Pause,
+    Publish,
+    Read,
+    Reading,
+    Steps,
+    patiently,
+)
+from replication.errors import EventError, Reason
+from replication.events import Change, Kind, decode
+from replication.plan import Local, Outcome, Plan, State, plan
+from replication.ports import Found, Message, Received
+from replication.snapshot import Tombstone, take_snapshot, take_tombstone
+from replication.store import Results, log_conflicts, store
+from replication.topology import Fleet, Mode, Replica
+from replication.wire import DOCUMENT_BYTES_MAX
+from replication.writes import Target, Unit, push_back, writes_of
+
+ROUNDS_UNPAUSED = 3
+"""A lost race is decided again at once this often; a document that stays hot is then left to cool."""
+TOO_LARGE_BYTES = DOCUMENT_BYTES_MAX - 64 * 1024
+"""A refused write this large was refused for its size: Firestore counts somewhat otherwise than protobuf."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    received: Received
+    change: Change
+
+
+@dataclass(slots=True)
+class _Document:
+    """A document with changes still to be applied.
+
+    `alone`: they are applied one at a time, because all together were refused. `unsure`: a write of it may
+    have landed.
+    """
+
+    path: str
+    items: list[_Item]
+    alone: bool = False
+    unsure: bool = False
+
+    @property
+    def due(self) -> list[_Item]:
+        return self.items[:1] if self.alone else self.items
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    document: _Document
+    local: Local
+    plan: Plan
+    unit: Unit | None
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """A batch, by what has to be done with each message."""
+
+    documents: dict[str, _Document]
+    dead: list[tuple[Received, EventError]]
+    misplaced: list[tuple[Received, Change]]
+    skipped: list[str]
+
+
+def apply(batch: Sequence[Received], target: Target) -> Steps:
+    """Apply a batch of messages at the target; ends when each is applied, dead-lettered, or not for it.
+
+    Never acknowledges before the outcome is durable. Repeats for as long as the databases take; a driver that
+    has to stop closes the generator, and releases what is not yet acknowledged.
+    """
+    todo = _sort(batch, target)
+    yield from _bury(todo.dead, target)
+    yield from _forward(todo.misplaced)
+    if todo.skipped:
+        yield Acknowledge(todo.skipped)
+    waiting, attempt = list(todo.documents.values()), 0
+    while waiting:
+        results = Results()
+        decided, read_at = yield from _decide(waiting, target)
+        for item in decided:
+            if item.plan.conflicts:
+                yield from log_conflicts(
+                    item.document.path, item.plan.conflicts, item.local.read_time, target, results
+                )
+        units = [
+            item.unit for item in decided if item.unit is not None and item.document.path not in results.refused
+        ]
+        yield from store(units, read_at, results)
+        yield from _finish(decided, results, target)
+        waiting = [document for document in waiting if document.items]
+        attempt = attempt + 1 if results.lost or results.unsure else 0
+        if results.unsure or attempt > ROUNDS_UNPAUSED:
+            yield Pause(attempt, next(iter(results.unsure.values()), "others keep writing the same document"))
+
+
+def addressed(message: Message, replica: str) -> bool:
+    """Whether a message is for a replica: what its subscription's filter says, which emulators ignore."""
+    attributes = message.attributes
+    receiver = attributes.get("to")
+    if receiver is not None:
+        return receiver == replica
+    return attributes.get("replica") != replica or attributes.get("heal") == "1"
+
+
+def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
+    todo = _Sorted({}, [], [], [])
+    for received in batch:
+        if not addressed(received.message, target.replica.id):
+            todo.skipped.append(received.ack_id)
+            continue
+        try:
+            change = decode(received.message, target.fleet)
+            misplaced = _is_misplaced(change, target.fleet)
+        except EventError as error:
+            todo.dead.append((received, error))
+            continue
+        if misplaced:
+            todo.misplaced.append((received, change))
+            continue
+        document = todo.documents.setdefault(change.path, _Document(change.path, []))
+        document.items.append(_Item(received, change))
+    return todo
+
+
+def _is_misplaced(change: Change, fleet: Fleet) -> bool:
+    """Whether a change was published by a capture that had another config: written outside the primary."""
+    rule = fleet.rule_for(change.path)
+    if rule.mode is Mode.LOCAL:
+        raise EventError(
+            Reason.LOCAL_COLLECTION,
+            f"{change.path!r} of {change.source!r} is in a local collection, which never leaves its replica: "
+            "give capture and the workers the same config",
+        )
+    return (
+        rule.mode is Mode.SINGLE_PRIMARY and change.source != rule.primary and change.kind is not Kind.VIOLATION
+    )
+
+
+def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
+    if not dead:
+        return
+    letters = [dead_letter(received, error, target.replica.id) for received, error in dead]
+    yield from patiently(Publish(letters, dead_letters=True))
+    yield Observe(
+        [
+            Observation(
+                Outcome.DEAD_LETTER,
+                received.id,
+                received.message.attributes.get("replica", ""),
+                reason=error.reason,
+                text=str(error),
+            )
+            for received, error in dead
+        ]
+    )
+    yield Acknowledge([received.ack_id for received, _ in dead])
+
+
+def _forward(misplaced: Sequence[tuple[Received, Change]]) -> Steps:
+    """Send each back to where it was written, as the violation it is, to be undone there."""
+    if not misplaced:
+        return
+    messages = [
+        Message(
+            received.message.data,
+            {
+                **{name: value for name, value in received.message.attributes.items() if name != "heal"},
+                "kind": Kind.VIOLATION,
+                "to": change.source,
+            },
+        )
+        for received, change in misplaced
+        # A merge is this system's own: the primary's state overrules it without being told.
+        if change.kind is not Kind.MERGED
+    ]
+    if messages:
+        yield from patiently(Publish(messages))
+    yield Acknowledge([received.ack_id for received, _ in misplaced])
+
+
+def _decide(
+    documents: Sequence[_Document], target: Target
+) -> Generator[Effect, Any, tuple[list[_Decided], float]]:
+    replica, fleet = target.replica, target.fleet
+    paths = [document.path for document in documents]
+    reading: Reading = yield from patiently(Read(replica.id, paths))
+    buried = [
+        document.path
+        for document, found in zip(documents, reading.found, strict=True)
+        if found.document is None or _may_delete(document)
+    ]
+    tombstones = yield from _read_tombstones(buried, replica.id, fleet)
+    primaries = yield from _read_primaries(documents, fleet)
+    decided = []
+    for document, found in zip(documents, reading.found, strict=True):
+        local = _local(found, tombstones.get(document.path), replica, fleet)
+        decision = plan(
+            [item.change for item in document.due],
+            local,
+            replica=replica.id,
+            rule=fleet.rule_for(document.path),
+            primary=primaries.get(document.path),
+        )
+        decided.append(_Decided(document, local, decision, writes_of(decision, local, target)))
+    return decided, reading.at
+
+
+def _may_delete(document: _Document) -> bool:
+    return any(item.change.version.deleted or item.change.kind is Kind.VIOLATION for item in document.due)
+
+
+def _read_tombstones(
+    paths: Sequence[str], replica: str, fleet: Fleet
+) -> Generator[Effect, Any, dict[str, Tombstone]]:
+    if not paths:
+        return {}
+    codec = fleet.codec
+    reading: Reading = yield from patiently(Read(replica, [codec.tombstone_path(path) for path in paths]))
+    return {
+        path: take_tombstone(found.document, path=path, codec=codec)
+        for path, found in zip(paths, reading.found, strict=True)
+    }
+
+
+def _local(found: Found, tombstone: Tombstone | None, replica: Replica, fleet: Fleet) -> Local:
+    snapshot = None
+    if found.document is not None:
+        snapshot = take_snapshot(found.document, path=found.path, prefix=replica.prefix, codec=fleet.codec)
+    return Local(found.path, snapshot, tombstone, found.read_time)
+
+
+def _read_primaries(documents: Sequence[_Document], fleet: Fleet) -> Generator[Effect, Any, dict[str, State]]:
+    """The primaries' states of what was written elsewhere; read after the local ones, so never older."""
+    violated: dict[str, list[str]] = {}
+    for document in documents:
+        if any(item.change.kind is Kind.VIOLATION for item in document.due):
+            primary = fleet.rule_for(document.path).primary
+            if primary is not None:
+                violated.setdefault(primary, []).append(document.path)
+    states: dict[str, State] = {}
+    for primary, paths in violated.items():
+        reading: Reading = yield from patiently(Read(primary, paths))
+        tombstones = yield from _read_tombstones(paths, primary, fleet)
+        for path, found in zip(paths, reading.found, strict=True):
+            state = _local(found, tombstones[path], fleet.replica(primary), fleet).state(primary)
+            if state is not None:
+                states[path] = state
+    return states
+
+
+def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> Steps:
+    """Settle what has a durable outcome; leave the rest to the next round."""
+    messages: list[Message] = []
+    observations: list[Observation] = []
+    ack_ids: list[str] = []
+    dead: list[tuple[Received, EventError]] = []
+    for item in decided:
+        document = item.document
+        if document.path in results.refused:
+            dead += _refuse(item, results.refused[document.path], target)
+        elif document.path in results.unsure:
+            document.unsure = True
+        elif document.path not in results.lost:
+            commit_time = results.written.get(document.path)
+            messages += _push_backs(item, commit_time, target)
+            observations += _observe(item, commit_time)
+            ack_ids += [done.received.ack_id for done in document.due]
+            document.items = document.items[len(document.due) :]
+    if messages:
+        yield from patiently(Publish(messages))
+    if ack_ids:
+        yield Observe(observations)
+        yield Acknowledge(ack_ids)
+    yield from _bury(dead, target)
+
+
+def _refuse(item: _Decided, text: str, target: Target) -> list[tuple[Received, EventError]]:
+    document = item.document
+    if len(document.due) > 1:
+        # One of several changes is at fault: apply them one at a time, so that the others land.
+        document.alone = True
+        return []
+    large = item.unit is not None and item.unit.bytes > TOO_LARGE_BYTES
+    error = EventError(
+        Reason.TOO_LARGE if large else Reason.INVALID,
+        f"{document.path!r} cannot be written at {target.replica.id!r}"
+        f"{f' ({item.unit.bytes} bytes with its metadata)' if item.unit else ''}: {text}",
+    )
+    received = document.items.pop(0).received
+    return [(received, error)]
+
+
+def _push_backs(item: _Decided, commit_time: int | None, target: Target) -> list[Message]:
+    local = item.local
+    stands = commit_time or local.update_time or (local.tombstone.update_time if local.tombstone else 0)
+    return [
+        push_back(item.plan, local, target, receiver=receiver, commit_time=stands)
+        for receiver in sorted(item.plan.behind)
+    ]
+
+
+def _observe(item: _Decided, commit_time: int | None) -> list[Observation]:
+    local = item.local
+    fault = (local.document.fault,) if local.document and local.document.fault else ()
+    conflicts = iter(item.plan.conflicts)
+    observations = []
+    for done, outcome in zip(item.document.due, item.plan.outcomes, strict=True):
+        change, landed = done.change, commit_time
+        if item.document.unsure and outcome is Outcome.DUPLICATE:
+            # An earlier write of unknown outcome had landed.
+            outcome, landed = Outcome.APPLIED, landed or local.update_time  # noqa: PLW2901
+        counts = outcome in (Outcome.APPLIED, Outcome.CONFLICT) and landed is not None
+        observations.append(
+            Observation(
+                outcome,
+                done.received.id,
+                change.source,
+                change.path,
+                change.commit_time,
+                lag_us=landed - change.commit_time if counts and landed else None,
+                conflict=next(conflicts) if outcome in (Outcome.CONFLICT, Outcome.VIOLATION) else None,
+                faults=change.faults + fault,
+            )
+        )
+    return observations

@@ -1,0 +1,56 @@
+"""Everything that can go wrong, as one tree; the type decides what happens next.
+
+    FirefleetError
+    ├── ConfigError            the operator's file or arguments: exit 2
+    ├── EventError             this message can never be applied: dead-letter topic, with its `reason`
+    ├── Transient              try again, later: back off, hold the messages, extend their deadlines
+    ├── ConditionFailed        a write rested on a state that has changed since: read and decide again
+    └── Refused                the database will never take this write: bisect, then dead-letter
+
+An error says what, where (replica, document, event or config key) and what to do about it.
+"""
+
+from enum import StrEnum
+
+
+class FirefleetError(Exception):
+    """The root: catch it to catch everything this project raises on purpose."""
+
+
+class ConfigError(FirefleetError):
+    """The configuration or the command line is wrong; the text names file, line or key, and the remedy."""
+
+
+class Reason(StrEnum):
+    """Why a message went to the dead-letter topic; the `reason` attribute there."""
+
+    UNDECODABLE = "undecodable"
+    MISSING_ATTRIBUTE = "missing_attribute"
+    UNKNOWN_KIND = "unknown_kind"
+    UNKNOWN_REPLICA = "unknown_replica"
+    FOREIGN_DATABASE = "foreign_database"
+    NOT_A_DOCUMENT = "not_a_document"
+    INVALID_METADATA = "invalid_metadata"
+    LOCAL_COLLECTION = "local_collection"
+    TOO_LARGE = "too_large"
+    INVALID = "invalid"
+
+
+class EventError(FirefleetError):
+    """This event can never be applied; it goes to the dead-letter topic with its reason."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Transient(FirefleetError):
+    """The database or Pub/Sub cannot answer now; whether a write landed is unknown."""
+
+
+class ConditionFailed(FirefleetError):
+    """A precondition of an atomic write did not hold; nothing of it was written."""
+
+
+class Refused(FirefleetError):
+    """The database will never accept this request as it is (invalid, or too large); nothing was written."""

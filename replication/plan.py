@@ -1,0 +1,259 @@
+"""Decide what becomes of one document at one replica: pure, from what was read and what arrived.
+
+Rules and table: "Applying at replica T" in the protocol. Changes of one document are applied one after the
+other in memory, starting from the local state, and written once. Do not fold the changes with each other
+first: that loses writes, because a merge of two changes is no write anybody made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from conflict.policies import LastWriteWins
+from conflict.reconcile import Relation, reconcile
+from conflict.resolve import Candidate, Resolution, resolve
+from conflict.version import Version, with_clock_of
+from replication.events import Change, Kind
+from replication.metadata import digest_of
+from replication.snapshot import Snapshot, Tombstone, observed
+from replication.topology import Mode, Rule
+from replication.values import BodyFields, body_of
+
+
+class Outcome(StrEnum):
+    """What became of one change; the `outcome` of the metric `firefleet.changes`."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    DUPLICATE = "duplicate"
+    ECHO = "echo"
+    CONFLICT = "conflict"
+    VIOLATION = "violation"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A document at one replica: its version and, unless it is deleted, its body."""
+
+    version: Version
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What a replica holds of one document, as read. Times in microseconds.
+
+    `tombstone` is None where it was not read, because the document exists and nothing deletes it.
+    """
+
+    path: str
+    document: Snapshot | None
+    tombstone: Tombstone | None
+    read_time: int
+
+    @property
+    def update_time(self) -> int:
+        """The document's; 0 where there is none."""
+        return self.document.update_time if self.document else 0
+
+    def state(self, replica: str) -> State | None:
+        """The state observed at `replica`; None where nothing is known of the document."""
+        if self.document is not None:
+            return State(observed(self.document, replica), self.document.body)
+        if self.tombstone is not None and self.tombstone.version is not None:
+            return State(self.tombstone.version, None)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A conflict, or a violation, and how it was settled; what the conflict log keeps.
+
+    `winner` is the state that stays; for a computed body it is neither side.
+    """
+
+    path: str
+    kind: Outcome
+    sides: tuple[State, State]
+    winner: State
+    policy: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do about one document.
+
+    `state` is what stands in the end, `writes` whether it has to be written, `merged` whether the write
+    settles a conflict; `outcomes` has one entry per change; `behind` are the replicas to be told `state`.
+    """
+
+    state: State | None
+    writes: bool
+    merged: bool
+    outcomes: tuple[Outcome, ...]
+    conflicts: tuple[Conflict, ...] = ()
+    behind: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One change applied to one state. `merged`: this step settled two histories."""
+
+    state: State | None
+    outcome: Outcome
+    merged: bool = False
+    conflict: Conflict | None = None
+    sender_behind: bool = False
+
+
+def plan(
+    changes: Sequence[Change],
+    local: Local,
+    *,
+    replica: str,
+    rule: Rule,
+    primary: State | None = None,
+) -> Plan:
+    """Decide what becomes of the document that `changes` are of, at `replica`, where it is `local`.
+
+    `primary` is the primary's own state, read after `local`; looked at only for violations.
+    """
+    start = local.state(replica)
+    state, merged = start, False
+    outcomes: list[Outcome] = []
+    conflicts: list[Conflict] = []
+    behind: set[str] = set()
+    for change in changes:
+        step = _apply(change, state, rule, primary)
+        state, merged = step.state, merged or step.merged
+        outcomes.append(step.outcome)
+        if step.conflict is not None:
+            conflicts.append(step.conflict)
+        if step.sender_behind and change.source != replica:
+            behind.add(change.source)
+    return Plan(
+        state,
+        writes=state is not start,
+        merged=merged,
+        outcomes=tuple(outcomes),
+        conflicts=tuple(conflicts),
+        behind=frozenset(behind),
+    )
+
+
+def _apply(change: Change, local: State | None, rule: Rule, primary: State | None) -> _Step:
+    if change.kind is Kind.VIOLATION:
+        return _undo(change, local, rule, primary)
+    incoming = State(change.version, change.body)
+    if local is None:
+        return _Step(incoming, Outcome.APPLIED)
+    if rule.mode is Mode.SINGLE_PRIMARY:
+        return _follow_primary(incoming, local, rule)
+    relation = reconcile(incoming.version, local.version)
+    match relation:
+        case Relation.DESCENDS:
+            return _Step(incoming, Outcome.APPLIED)
+        case Relation.ANCESTOR:
+            # A merge that is older than what stands here: nobody else will tell its replica.
+            return _Step(local, Outcome.STALE, sender_behind=change.kind is Kind.MERGED)
+        case Relation.SAME:
+            return _Step(local, Outcome.DUPLICATE)
+        case Relation.TIED_ABOVE:
+            return _Step(incoming, Outcome.APPLIED, merged=True)
+        case Relation.TIED_BELOW:
+            return _Step(local, Outcome.STALE)
+        case Relation.SUPERSEDES:
+            return _Step(_keep(incoming, local), Outcome.APPLIED, merged=True)
+        case Relation.SUPERSEDED:
+            return _Step(_keep(local, incoming), Outcome.STALE, merged=True)
+        case Relation.CONCURRENT:
+            return _settle(change.path, incoming, local, rule)
+        case _:
+            assert_never(relation)
+
+
+def _keep(winner: State, other: State) -> State:
+    return replace(winner, version=with_clock_of(winner.version, other.version))
+
+
+def _settle(path: str, incoming: State, local: State, rule: Rule) -> _Step:
+    if incoming.version.same_content(local.version):
+        larger, smaller = (
+            (incoming, local) if incoming.version.order > local.version.order else (local, incoming)
+        )
+        return _Step(_keep(larger, smaller), Outcome.DUPLICATE, merged=True)
+    state, failure = _resolved(incoming, local, rule)
+    conflict = Conflict(
+        path,
+        Outcome.CONFLICT,
+        sides=(incoming, local),
+        winner=state,
+        policy=rule.policy.name,
+        failure=failure,
+    )
+    return _Step(state, Outcome.CONFLICT, merged=True, conflict=conflict)
+
+
+def _resolved(incoming: State, local: State, rule: Rule) -> tuple[State, str | None]:
+    ours, theirs = BodyFields(local.body), BodyFields(incoming.body)
+    a, b = Candidate(local.version, ours), Candidate(incoming.version, theirs)
+    resolution = resolve(a, b, policy=rule.policy, on_delete=rule.on_delete)
+    failure = resolution.failure
+    if resolution.fields is not None:
+        try:
+            body = body_of(resolution.fields, ours, theirs)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            resolution, failure = resolve(a, b, policy=LastWriteWins()), error
+        else:
+            return State(replace(resolution.version, digest=digest_of(body)), body), None
+    return _winning(resolution, a, local, incoming), repr(failure) if failure else None
+
+
+def _winning(resolution: Resolution, a: Candidate, local: State, incoming: State) -> State:
+    winner = local if resolution.winner is a else incoming
+    return State(resolution.version, winner.body)
+
+
+def _follow_primary(incoming: State, local: State, rule: Rule) -> _Step:
+    """Only the primary writes, so only its component of the clock says which is newer."""
+    mine, theirs = _primary_dot(incoming, rule), _primary_dot(local, rule)
+    if mine > theirs:
+        return _Step(incoming, Outcome.APPLIED)
+    if mine < theirs:
+        return _Step(local, Outcome.STALE)
+    if incoming.version.same_content(local.version):
+        return _Step(local, Outcome.DUPLICATE)
+    # The same write of the primary, but the local copy was altered or deleted since.
+    return _Step(incoming, Outcome.APPLIED)
+
+
+def _primary_dot(state: State, rule: Rule) -> int:
+    return state.version.clock.get(rule.primary or "", 0)
+
+
+def _undo(change: Change, local: State | None, rule: Rule, primary: State | None) -> _Step:
+    """Put the primary's document, or its absence, back over a write that was not the primary's."""
+    violating = State(change.version, change.body)
+    right = primary or State(Version({}, 0, rule.primary or "", 0, deleted=True), None)
+    conflict = Conflict(
+        change.path,
+        Outcome.VIOLATION,
+        sides=(violating, right),
+        winner=right,
+        policy="single-primary",
+    )
+    if _stands(local, right, rule):
+        return _Step(local, Outcome.VIOLATION, conflict=conflict)
+    return _Step(right, Outcome.VIOLATION, conflict=conflict)
+
+
+def _stands(local: State | None, right: State, rule: Rule) -> bool:
+    """Whether the local state needs no undoing: it is the primary's, or already newer than what was read."""
+    if local is None:
+        return right.version.deleted
+    if right.version.same_content(local.version):
+        return True
+    return _primary_dot(local, rule) > _primary_dot(right, rule)

@@ -1,0 +1,167 @@
+"""Carry out the writes of one round in few requests, and say what became of each document.
+
+Overwrites go in BatchWrites, where each document has its own outcome. Creates and deletes go in Commits with
+their guards; one that fails is split until the documents that cannot be written stand alone. A request that
+Firestore refuses as a whole is split in the same way.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from replication.conflict_log import conflict_writes
+from replication.effects import BatchWrite, Commit, Expired, Pause, Steps, patiently
+from replication.errors import ConditionFailed, Refused, Transient
+from replication.plan import Conflict
+from replication.ports import Written
+from replication.writes import Target, Unit
+
+REQUEST_BYTES_MAX = 3_500_000
+"""Firestore's emulator refuses requests over 4 MiB; production takes 10."""
+REQUEST_DOCUMENTS_MAX = 500
+COMMIT_DOCUMENTS_MAX = 50
+"""A Commit fails as a whole and is then split: a large one costs more to split than it saves."""
+
+
+class Status(IntEnum):
+    """The gRPC status codes a write can have (https://grpc.io/docs/guides/status-codes)."""
+
+    OK = 0
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    FAILED_PRECONDITION = 9
+
+
+@dataclass(slots=True)
+class Results:
+    """What became of the documents of one round, by path.
+
+    `written` has commit times in microseconds. `lost`: a condition failed. `unsure`: the outcome is unknown,
+    or the database cannot take it now. `refused`: it never will; the text says why.
+    """
+
+    written: dict[str, int] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    unsure: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def store(units: Sequence[Unit], read_at: float, results: Results) -> Steps:
+    """Write the documents decided on by the read at `read_at`, conditionally."""
+    overwrites = [unit for unit in units if unit.alone]
+    guarded = [unit for unit in units if not unit.alone]
+    for chunk in _chunks(overwrites, REQUEST_DOCUMENTS_MAX):
+        yield from _overwrite(chunk, read_at, results)
+    for chunk in _chunks(guarded, COMMIT_DOCUMENTS_MAX):
+        yield from _commit(chunk, read_at, results)
+
+
+def _chunks(units: Iterable[Unit], documents_max: int) -> Iterator[list[Unit]]:
+    chunk: list[Unit] = []
+    size = 0
+    for unit in units:
+        if chunk and (len(chunk) == documents_max or size + unit.bytes > REQUEST_BYTES_MAX):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(unit)
+        size += unit.bytes
+    if chunk:
+        yield chunk
+
+
+def _overwrite(units: list[Unit], read_at: float, results: Results) -> Steps:
+    try:
+        written = yield BatchWrite([unit.writes[0] for unit in units], read_at)
+    except (Transient, Expired, Refused) as error:
+        yield from _failed(units, error, results, again=lambda part: _overwrite(part, read_at, results))
+        return
+    for unit, result in zip(units, written, strict=True):
+        _record(unit.path, result, results)
+
+
+def _record(path: str, result: Written, results: Results) -> None:
+    match result.code:
+        case Status.OK:
+            results.written[path] = result.commit_time
+        case Status.NOT_FOUND | Status.ALREADY_EXISTS | Status.FAILED_PRECONDITION:
+            results.lost.add(path)
+        case Status.INVALID_ARGUMENT:
+            results.refused[path] = result.text
+        case _:
+            results.unsure[path] = f"status {result.code}: {result.text}"
+
+
+def _commit(units: list[Unit], read_at: float, results: Results) -> Steps:
+    try:
+        time = yield Commit([write for unit in units for write in unit.writes], read_at)
+    except (Transient, Expired, Refused, ConditionFailed) as error:
+        yield from _failed(units, error, results, again=lambda part: _commit(part, read_at, results))
+        return
+    results.written.update((unit.path, time) for unit in units)
+
+
+def _failed(
+    units: list[Unit],
+    error: Transient | Expired | Refused | ConditionFailed,
+    results: Results,
+    *,
+    again: Callable[[list[Unit]], Steps],
+) -> Steps:
+    if isinstance(error, Transient):
+        results.unsure.update((unit.path, str(error)) for unit in units)
+    elif isinstance(error, Expired):
+        results.lost.update(unit.path for unit in units)
+    elif len(units) > 1:
+        middle = len(units) // 2
+        yield from again(units[:middle])
+        yield from again(units[middle:])
+    elif isinstance(error, Refused):
+        results.refused[units[0].path] = str(error)
+    else:
+        results.lost.add(units[0].path)
+
+
+def log_conflicts(
+    path: str, conflicts: Sequence[Conflict], time: int, target: Target, results: Results
+) -> Steps:
+    """Write the records of a document's conflicts, before its write; `time` (µs) is that of the read.
+
+    A document whose record is refused is refused too: its loser must not be overwritten without a trace.
+    """
+    fleet = target.fleet
+    writes = [
+        write
+        for conflict in conflicts
+        for write in conflict_writes(
+            conflict,
+            time=time,
+            expire_at=time + fleet.conflict_retention_us,
+            prefix=target.replica.prefix,
+            codec=fleet.codec,
+        )
+    ]
+    # By name, because two changes in one batch may be the same conflict, and Firestore takes no document
+    # twice in one request.
+    units = {write.update.name: Unit(path, (write,), write.ByteSize()) for write in writes}
+    for chunk in _chunks(units.values(), REQUEST_DOCUMENTS_MAX):
+        yield from _log(chunk, path, results)
+
+
+def _log(units: list[Unit], path: str, results: Results) -> Steps:
+    attempt = 0
+    while units:
+        try:
+            written = yield from patiently(BatchWrite([unit.writes[0] for unit in units], None))
+        except Refused as error:
+            results.refused[path] = f"its conflict record: {error}"
+            return
+        left = [(unit, result) for unit, result in zip(units, written, strict=True) if result.code != Status.OK]
+        for _, result in left:
+            if result.code == Status.INVALID_ARGUMENT:
+                results.refused[path] = f"its conflict record: {result.text}"
+                return
+        units = [unit for unit, _ in left]
+        if left:
+            attempt += 1
+            yield Pause(attempt, f"the conflict log: {left[0][1].text}")
