@@ -33,7 +33,7 @@ def needs_tombstone(event: Event, fleet: Fleet) -> str | None:
 
     Only a delete needs it: nothing in the event says who deleted the document.
     """
-    if not event.deleted or fleet.codec.owns(event.path) or _expired(event, fleet):
+    if event.unchanged or not event.deleted or fleet.codec.owns(event.path) or _expired(event, fleet):
         return None
     if fleet.rule_for(event.path).mode is Mode.LOCAL:
         return None
@@ -45,6 +45,8 @@ def classify(event: Event, fleet: Fleet, tombstone: Found | None = None) -> Mess
 
     `tombstone` is what was read at `needs_tombstone`. Consumes `event.data`.
     """
+    if event.unchanged:
+        return None
     codec = fleet.codec
     replica = replica_of(event, fleet)
     if codec.owns(event.path):

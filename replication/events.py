@@ -60,6 +60,18 @@ class Event:
         return not self.data.HasField("value")
 
     @property
+    def unchanged(self) -> bool:
+        """Whether nothing happened: production sends no such event, the emulator does.
+
+        It reports a write that changed nothing (a guard with an empty mask) with one update time on both
+        sides, and a delete of what did not exist (a guard on an absent tombstone) with neither side.
+        """
+        if not self.data.HasField("value"):
+            return not self.data.HasField("old_value")
+        before: int = micros(self.data.old_value.update_time)
+        return self.data.HasField("old_value") and before == micros(self.data.value.update_time)
+
+    @property
     def by_system(self) -> bool:
         """Whether Firestore itself made the change: its TTL policy deletes as `system`."""
         return self.attributes.get("ce-authtype") == "system"
@@ -105,7 +117,10 @@ def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
         attributes["traceparent"] = traceparent
     attributes[CONTENT_TYPE] = content_type or attributes.get(CONTENT_TYPE, "application/protobuf")
     data = _parse_data(body, attributes)
-    project, database, path = _named(data)
+    if data.HasField("value") or data.HasField("old_value"):
+        project, database, path = _named(data)
+    else:
+        project, database, path = "", "", ""  # only an event that is `unchanged` names no document
     return Event(body, data, attributes, project, database, path, parse_time(headers[TIME]))
 
 

@@ -52,17 +52,8 @@ class Source:
 
 def read_yaml(text: str, *, file: str) -> Source:
     """Parse a YAML mapping; raises `ConfigError` with one line for each mistake."""
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigError(f"{file}:1: the file is empty; begin with `project:`, `topic:` and `replicas:`")
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{file}:{_line(node)}: the file is not a mapping; write `key: value` lines")
-        problems = list(_bad_keys(node, file=file, within=(), seen=set()))
-        if problems:
-            raise ConfigError("\n".join(problems))
-        return Source(file=file, root=node, value=loader.construct_document(node))
+        return _read(yaml.SafeLoader(text), file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         what = ", ".join(part for part in (error.context, error.problem) if part)
@@ -70,8 +61,23 @@ def read_yaml(text: str, *, file: str) -> Source:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{file}:{line}: this is not YAML: {error.reason}; save it as UTF-8 text") from error
-    finally:
-        loader.dispose()
+    except ValueError as error:
+        # PyYAML's own constructors raise it without a place, for such as 2024-13-45, which looks like a date.
+        raise ConfigError(
+            f"{file}:1: a value cannot be read: {error}; put dates and the like in quotes"
+        ) from error
+
+
+def _read(loader: yaml.SafeLoader, file: str) -> Source:
+    node = loader.get_single_node()
+    if node is None:
+        raise ConfigError(f"{file}:1: the file is empty; begin with `project:`, `topic:` and `replicas:`")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{file}:{_line(node)}: the file is not a mapping; write `key: value` lines")
+    problems = list(_bad_keys(node, file=file, within=(), seen=set()))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Source(file=file, root=node, value=loader.construct_document(node))
 
 
 def _line(node: yaml.Node) -> int:
