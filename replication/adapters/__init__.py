@@ -1,0 +1,1 @@
+"""One adapter per backend, named after it; each implements a port of `replication.ports`."""
