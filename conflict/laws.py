@@ -22,7 +22,7 @@ is caught that gives the right body with the wrong side's stamp, which goes wron
 no proof: give an example of every shape the documents have.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import blake2b
@@ -37,18 +37,21 @@ from conflict.version import Version
 Decide = Callable[[Candidate, Candidate], Candidate | Fields]
 """A policy, or a plain function that is to become one."""
 
+_Merged = Mapping[tuple[int, int], Candidate]
+
 Clock = Callable[[], float]
 """Seconds from any start, never going back."""
 
-SAMPLES = 16
+SAMPLES = 20
 SECONDS_PER_CALL = 0.001
 
 _TIMED_CALLS_MAX = 5
 _SHOWN_CHARACTERS_MAX = 400
 _START = 1_700_000_000_000_000
-# Versions lie microseconds, seconds or hours apart: a policy that takes "at nearly the same time" for equal
-# is not associative, and only a sample of all three shows it.
-_APART = (1, 1_000_000, 3_600_000_000)
+# A policy that takes "nearly at once" for equal is not associative: some b is near a and near c, which are not
+# near each other. Stamps of 0, 2**n and 2**(n + 1) hold such three for one window of every two-fold range;
+# these windows reach from a second to nine minutes.
+_APART = tuple(2**n for n in range(20, 30))
 
 
 class LawBroken(AssertionError):
@@ -70,10 +73,12 @@ def assert_lawful(
 ) -> None:
     """Check a policy on versions made of `examples`, whole bodies; raises `LawBroken`.
 
-    Another `seed` makes other versions. `samples` is how many are made; the work grows with its third power.
+    Another `seed` makes other versions. They are checked in groups with their stamps ever further apart, of
+    `samples` each; the work grows with the third power of that.
     """
-    versions = candidates(examples, count=samples, seed=seed)
-    check(policy, versions, clock=clock, seconds_per_call=seconds_per_call)
+    for group, apart in enumerate(_APART):
+        versions = candidates(examples, count=samples, seed=seed + group, apart=apart)
+        check(policy, versions, clock=clock, seconds_per_call=seconds_per_call)
 
 
 def check(
@@ -95,21 +100,23 @@ def check(
     named = Custom(name="checked", decide=policy)
     # Copies, so that a policy that changes what it is given does not change the caller's.
     sides = [_side(sample.version, deepcopy(dict(sample.fields))) for sample in samples]
-    _check_pairs(named, sides)
+    merged = _check_pairs(named, sides)
     for side in sides:
         _check_idempotent(named, side)
-    for three in combinations_with_replacement(sides, 3):
-        _check_associative(named, *three)
+    for three in combinations_with_replacement(range(len(sides)), 3):
+        _check_associative(named, sides, merged, three)
     if clock is not None:
         for a, b in product(sides, repeat=2):
             _check_quick(named, a, b, clock=clock, seconds=seconds_per_call)
 
 
-def candidates(examples: Sequence[Fields], *, count: int = SAMPLES, seed: int = 1) -> list[Candidate]:
+def candidates(
+    examples: Sequence[Fields], *, count: int = SAMPLES, seed: int = 1, apart: int = _APART[0]
+) -> list[Candidate]:
     """Concurrent versions to check a policy on: `examples`, an empty body, and mixtures of the examples.
 
-    Each is of a replica of its own. Some stamps are equal, some lie hours apart. The same arguments give the
-    same versions; there are `count` of them, or more if the examples are.
+    Each is of a replica of its own; its stamp is one of three, `apart` microseconds from each other. The same
+    arguments give the same versions; there are `count` of them, or more if the examples are.
     """
     if not examples:
         raise ValueError("give an example of every shape the documents have; there is none")
@@ -117,7 +124,11 @@ def candidates(examples: Sequence[Fields], *, count: int = SAMPLES, seed: int = 
     bodies = [*examples, {}]
     while len(bodies) < count:
         bodies.append(_mixture(examples, draws))
-    return [_side(_version(f"r{number}", draws), body) for number, body in enumerate(bodies)]
+    turn = next(draws)
+    return [
+        _side(_version(number, _START + (turn + number) % 3 * apart), body)
+        for number, body in enumerate(bodies)
+    ]
 
 
 def _draws(seed: int) -> Iterator[int]:
@@ -137,9 +148,9 @@ def _mixture(examples: Sequence[Fields], draws: Iterator[int]) -> Fields:
     return body
 
 
-def _version(origin: str, draws: Iterator[int]) -> Version:
-    stamp = _START + next(draws) % 4 * _APART[next(draws) % len(_APART)]
-    dot = stamp - next(draws) % 2  # a stamp is above its dot where the writer had seen a later one
+def _version(number: int, stamp: int) -> Version:
+    origin = f"r{number}"
+    dot = stamp - number % 2  # a stamp is above its dot where the writer had seen a later one
     return Version({origin: dot}, stamp, origin, dot)
 
 
@@ -152,17 +163,22 @@ def _digest(fields: Fields) -> bytes:
     return blake2b(repr(sort_key(fields)).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _check_pairs(policy: Policy, sides: Sequence[Candidate]) -> None:
+def _check_pairs(policy: Policy, sides: Sequence[Candidate]) -> _Merged:
     pairs = list(product(range(len(sides)), repeat=2))
     answers = {(i, j): _merge(policy, sides[i], sides[j]) for i, j in pairs}
     for i, j in reversed(pairs):
         a, b = sides[i], sides[j]
+        if a.version.digest != _digest(a.fields):
+            raise LawBroken("pure", f"it changes what it is given: {_line(a)}")
         answer, again = answers[i, j], _merge(policy, a, b)
         if not _equal(answer, again):
             raise LawBroken("deterministic", _show("one pair, two answers", a, b, answer, again))
+    for i, j in pairs:
+        a, b, answer = sides[i], sides[j], answers[i, j]
         if not _equal(answer, answers[j, i]):
             text = _show("the order of its arguments matters", a, b, answer, answers[j, i])
             raise LawBroken("commutative", text)
+    return answers
 
 
 def _check_idempotent(policy: Policy, side: Candidate) -> None:
@@ -172,13 +188,15 @@ def _check_idempotent(policy: Policy, side: Candidate) -> None:
         raise LawBroken("idempotent", _show("merged with itself, a version changes", side, copy, answer))
 
 
-def _check_associative(policy: Policy, a: Candidate, b: Candidate, c: Candidate) -> None:
-    left = _merge(policy, _merge(policy, a, b), c)
-    for x, y, z in ((b, c, a), (a, c, b)):
-        right = _merge(policy, _merge(policy, x, y), z)
-        if not _equal(left, right):
+def _check_associative(
+    policy: Policy, sides: Sequence[Candidate], merged: _Merged, three: tuple[int, int, int]
+) -> None:
+    i, j, k = three
+    left, *others = (_merge(policy, merged[x, y], sides[z]) for x, y, z in ((i, j, k), (j, k, i), (i, k, j)))
+    for other in others:
+        if not _equal(left, other):
             text = "it matters which two are merged first"
-            raise LawBroken("associative", _show(text, a, b, left, right, c=c))
+            raise LawBroken("associative", _show(text, sides[i], sides[j], left, other, c=sides[k]))
 
 
 def _check_quick(policy: Policy, a: Candidate, b: Candidate, *, clock: Clock, seconds: float) -> None:
@@ -200,11 +218,10 @@ def _merge(policy: Policy, a: Candidate, b: Candidate) -> Candidate:
     if resolution.failure is not None:
         text = _show(f"it fails: {resolution.failure!r}", a, b)
         raise LawBroken("total", text) from resolution.failure
-    if _digest(a.fields) != a.version.digest or _digest(b.fields) != b.version.digest:
-        raise LawBroken("pure", _show("it changed what it was given; shown as it is now", a, b))
-    body = resolution.winner.fields if resolution.winner else resolution.fields or {}
+    if resolution.winner is not None:
+        return Candidate(resolution.version, resolution.winner.fields)
     try:
-        return _side(resolution.version, body)
+        return _side(resolution.version, resolution.fields or {})
     except TypeError as error:
         text = _show(f"Firestore cannot hold its answer: {error}", a, b)
         raise LawBroken("total", text) from error

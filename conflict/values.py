@@ -54,7 +54,7 @@ def same(a: Any, b: Any) -> bool:
     return sort_key(a) == sort_key(b)
 
 
-def firestore_key(value: Any) -> SortKey:  # noqa: PLR0911 - one line a type
+def firestore_key(value: Any) -> SortKey:
     """The value's place in Firestore's order, in which 1 and 1.0 are equal. Raises as `sort_key` does."""
     match value:
         case None:
@@ -99,7 +99,7 @@ def _names(value: Mapping[Any, Any]) -> list[str]:
     return sorted(value)
 
 
-def _detail(value: Any) -> Any:  # noqa: PLR0911 - one line a type
+def _detail(value: Any) -> Any:
     # What Firestore's order leaves open. Only compared between values whose `firestore_key` is equal, and
     # which therefore have the same shape.
     match value:
