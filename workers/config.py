@@ -1,0 +1,77 @@
+"""Reads the configuration: the file, the secret, the application's own policies, the environment.
+
+The only place that does; `replication.topology` says what the text means.
+"""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from conflict.policies import Custom
+from conflict.resolve import Policy
+from replication.errors import ConfigError
+from replication.topology import Fleet, parse_fleet
+
+PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
+"""The variable of Google's own clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """Where the configuration is; nothing is read before `load`, because not every command needs it."""
+
+    path: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+
+    def load(self) -> Fleet:
+        """Read it; raises `ConfigError`."""
+        fleet = parse_fleet(
+            self._text(), file=str(self.path), read_secret=self._read_secret, load_custom=load_custom
+        )
+        emulator = self.environment.get(PUBSUB_VARIABLE)
+        if emulator and not fleet.pubsub_emulator_host:
+            return dataclasses.replace(fleet, pubsub_emulator_host=emulator)
+        return fleet
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path}: not text in UTF-8 ({error.reason}); save it as UTF-8") from error
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: cannot read the configuration ({error.strerror}); "
+                "name the file with --config or FIREFLEET_CONFIG"
+            ) from error
+
+    def _read_secret(self, name: str) -> bytes:
+        """A secret's file is found from the configuration's folder, wherever the process was started."""
+        return (self.path.parent / name).read_bytes()
+
+
+def load_custom(name: str) -> Policy:
+    """Import `package.module:function` as a policy; raises `ConfigError`.
+
+    A ready policy (an instance with a `name`) is taken as it is, a plain function under its own name.
+    """
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever the application's module raises while it is imported is a mistake in the configuration.
+        raise ConfigError(
+            f"importing '{module_name}' failed ({type(error).__name__}: {error}); "
+            "install it beside firefleet, or add its folder to PYTHONPATH"
+        ) from error
+    policy = getattr(module, function_name, None)
+    if policy is None:
+        raise ConfigError(f"'{module_name}' has no '{function_name}'; name a function of that module")
+    if isinstance(policy, type) or not callable(policy):
+        raise ConfigError(f"'{name}' is no function; name one that takes two candidates")
+    if isinstance(getattr(policy, "name", None), str):
+        return cast(Policy, policy)
+    return Custom(name=f"custom: {name}", decide=policy)
