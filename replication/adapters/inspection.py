@@ -68,7 +68,9 @@ class CloudInspection:
         path = SubscriberClient.subscription_path(self._fleet.project, name)
         found = _answer(
             f"looking up subscription {path}",
-            lambda: self._subscriber.get_subscription(request={"subscription": path}, timeout=_CALL_SECONDS),
+            lambda: self._subscriber.get_subscription(
+                request={"subscription": path}, retry=None, timeout=_CALL_SECONDS
+            ),
         )
         return FoundSubscription(settings=settings, ordered=found.enable_message_ordering)
 
@@ -85,7 +87,8 @@ class CloudInspection:
         admin = self._firestore_admin(replica)
         name = _database(replica)
         found = _answer(
-            f"looking up {name}", lambda: admin.get_database(request={"name": name}, timeout=_CALL_SECONDS)
+            f"looking up {name}",
+            lambda: admin.get_database(request={"name": name}, retry=None, timeout=_CALL_SECONDS),
         )
         return str(found.location_id)
 
@@ -99,7 +102,9 @@ class CloudInspection:
             metadata = EMULATOR_METADATA if emulator else ()
             page = _answer(
                 f"listing the collections of replica {replica.id}",
-                lambda: client.list_collection_ids(request=request, timeout=_CALL_SECONDS, metadata=metadata),
+                lambda: client.list_collection_ids(
+                    request=request, retry=None, timeout=_CALL_SECONDS, metadata=metadata
+                ),
             )
             return list(next(iter(page.pages)).collection_ids)
         finally:
@@ -139,7 +144,9 @@ class CloudInspection:
         granted = _answer(
             f"asking for permissions on {resource}",
             lambda: self._subscriber.test_iam_permissions(
-                request={"resource": resource, "permissions": list(permissions)}, timeout=_CALL_SECONDS
+                request={"resource": resource, "permissions": list(permissions)},
+                retry=None,
+                timeout=_CALL_SECONDS,
             ),
         )
         return [each for each in permissions if each not in granted.permissions]
@@ -148,7 +155,8 @@ class CloudInspection:
         admin = self._firestore_admin(replica)
         path = f"{_database(replica)}/collectionGroups/{group}/fields/{name}"
         return _answer(
-            f"looking up {path}", lambda: admin.get_field(request={"name": path}, timeout=_CALL_SECONDS)
+            f"looking up {path}",
+            lambda: admin.get_field(request={"name": path}, retry=None, timeout=_CALL_SECONDS),
         )
 
     def _firestore_admin(self, replica: Replica) -> FirestoreAdminClient:
@@ -181,6 +189,7 @@ def _lacking(project: str, permissions: Sequence[str]) -> list[str]:
             answer = session.post(
                 f"{_PROJECTS}/{project}:testIamPermissions",
                 json={"permissions": list(permissions)},
+                retry=None,
                 timeout=_CALL_SECONDS,
             )
     except RequestException as error:

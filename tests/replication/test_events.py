@@ -107,7 +107,7 @@ def test_forged_metadata_is_named_and_counts_as_absent():
     value = eu()
     value.fields["_repl"].string_value = "mine"
     made = change("write", "eu", value)
-    assert made.faults == ("it is no map",)
+    assert made.faults == ("it is no map of this system's keys",)
     assert made.version.clock == {"eu": NOW}
 
 
