@@ -1,6 +1,6 @@
 """Decide what becomes of one document at one replica: pure, from what was read and what arrived.
 
-Rules and table: "Applying at replica T" in the protocol. Changes of one document are applied one after the
+Rules and table: "Applying" in ARCHITECTURE.md. Changes of one document are applied one after the
 other in memory, starting from the local state, and written once. Do not fold the changes with each other
 first: that loses writes, because a merge of two changes is no write anybody made.
 """
