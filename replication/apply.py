@@ -220,6 +220,7 @@ def _decide(
             local,
             replica=replica.id,
             rule=fleet.rule_for(document.path),
+            reserved=fleet.metadata_field,
             primary=primaries.get(document.path),
         )
         decided.append(_Decided(document, local, decision, writes_of(decision, local, target)))

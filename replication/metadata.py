@@ -191,6 +191,6 @@ def _parse(value: Any, deleted: bool) -> tuple[Meta, bytes]:
         raise MetadataFault("it is no map of this system's keys")
     if len(clock_fields) > CLOCK_ENTRIES_MAX:
         raise MetadataFault(f"its clock has more than {CLOCK_ENTRIES_MAX} entries")
-    if min(version.stamp, version.dot, meta.base, meta.read, *version.clock.values()) < 0:
-        raise MetadataFault("it holds a negative time")
+    if min(version.stamp, version.dot, meta.base, meta.read) < 0 or min(version.clock.values(), default=1) < 1:
+        raise MetadataFault("it holds a time that is none")
     return meta, seal

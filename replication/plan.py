@@ -109,25 +109,37 @@ class _Step:
     sender_behind: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a document's changes are decided by."""
+
+    rule: Rule
+    reserved: str
+    primary: State | None
+
+
 def plan(
     changes: Sequence[Change],
     local: Local,
     *,
     replica: str,
     rule: Rule,
+    reserved: str,
     primary: State | None = None,
 ) -> Plan:
     """Decide what becomes of the document that `changes` are of, at `replica`, where it is `local`.
 
-    `primary` is the primary's own state, read after `local`; looked at only for violations.
+    `reserved` is the metadata's field, which no policy may compute. `primary` is the primary's own state,
+    read after `local`; looked at only for violations.
     """
+    case = _Case(rule, reserved, primary)
     start = local.state(replica)
     state, merged = start, False
     outcomes: list[Outcome] = []
     conflicts: list[Conflict] = []
     behind: set[str] = set()
     for change in changes:
-        step = _apply(change, state, rule, primary)
+        step = _apply(change, state, case)
         state, merged = step.state, merged or step.merged
         outcomes.append(step.outcome)
         if step.conflict is not None:
@@ -144,14 +156,14 @@ def plan(
     )
 
 
-def _apply(change: Change, local: State | None, rule: Rule, primary: State | None) -> _Step:
+def _apply(change: Change, local: State | None, case: _Case) -> _Step:
     if change.kind is Kind.VIOLATION:
-        return _undo(change, local, rule, primary)
+        return _undo(change, local, case)
     incoming = State(change.version, change.body)
     if local is None:
         return _Step(incoming, Outcome.APPLIED)
-    if rule.mode is Mode.SINGLE_PRIMARY:
-        return _follow_primary(incoming, local, rule)
+    if case.rule.mode is Mode.SINGLE_PRIMARY:
+        return _follow_primary(incoming, local, case.rule)
     relation = reconcile(incoming.version, local.version)
     match relation:
         case Relation.DESCENDS:
@@ -170,7 +182,7 @@ def _apply(change: Change, local: State | None, rule: Rule, primary: State | Non
         case Relation.SUPERSEDED:
             return _Step(_keep(local, incoming), Outcome.STALE, merged=True)
         case Relation.CONCURRENT:
-            return _settle(change.path, incoming, local, rule)
+            return _settle(change.path, incoming, local, case)
         case _:
             assert_never(relation)
 
@@ -179,33 +191,35 @@ def _keep(winner: State, other: State) -> State:
     return replace(winner, version=with_clock_of(winner.version, other.version))
 
 
-def _settle(path: str, incoming: State, local: State, rule: Rule) -> _Step:
+def _settle(path: str, incoming: State, local: State, case: _Case) -> _Step:
     if incoming.version.same_content(local.version):
         larger, smaller = (
             (incoming, local) if incoming.version.order > local.version.order else (local, incoming)
         )
         return _Step(_keep(larger, smaller), Outcome.DUPLICATE, merged=True)
-    state, failure = _resolved(incoming, local, rule)
+    state, failure = _resolved(incoming, local, case)
     conflict = Conflict(
         path,
         Outcome.CONFLICT,
         sides=(incoming, local),
         winner=state,
-        policy=rule.policy.name,
+        policy=case.rule.policy.name,
         failure=failure,
     )
     return _Step(state, Outcome.CONFLICT, merged=True, conflict=conflict)
 
 
-def _resolved(incoming: State, local: State, rule: Rule) -> tuple[State, str | None]:
+def _resolved(incoming: State, local: State, case: _Case) -> tuple[State, str | None]:
+    rule = case.rule
     ours, theirs = BodyFields(local.body), BodyFields(incoming.body)
     a, b = Candidate(local.version, ours), Candidate(incoming.version, theirs)
     resolution = resolve(a, b, policy=rule.policy, on_delete=rule.on_delete)
     failure = resolution.failure
     if resolution.fields is not None:
         try:
-            body = body_of(resolution.fields, ours, theirs)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            body = body_of(resolution.fields, ours, theirs, reserved=case.reserved)
+        except Exception as error:  # noqa: BLE001
+            # As in `resolve`: the fields are the application's, and a lazy mapping may raise anything.
             resolution, failure = resolve(a, b, policy=LastWriteWins()), error
         else:
             return State(replace(resolution.version, digest=digest_of(body)), body), None
@@ -234,10 +248,11 @@ def _primary_dot(state: State, rule: Rule) -> int:
     return state.version.clock.get(rule.primary or "", 0)
 
 
-def _undo(change: Change, local: State | None, rule: Rule, primary: State | None) -> _Step:
+def _undo(change: Change, local: State | None, case: _Case) -> _Step:
     """Put the primary's document, or its absence, back over a write that was not the primary's."""
     violating = State(change.version, change.body)
-    right = primary or State(Version({}, 0, rule.primary or "", 0, deleted=True), None)
+    rule = case.rule
+    right = case.primary or State(Version({}, 0, rule.primary or "", 0, deleted=True), None)
     conflict = Conflict(
         change.path,
         Outcome.VIOLATION,

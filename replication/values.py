@@ -51,11 +51,13 @@ class BodyFields(Mapping[str, Any]):
 _ABSENT = object()
 
 
-def body_of(fields: Mapping[str, Any], *sides: BodyFields) -> bytes:
+def body_of(fields: Mapping[str, Any], *sides: BodyFields, reserved: str) -> bytes:
     """The body that holds `fields`; what was taken over from one of `sides` keeps its stored form.
 
-    Raises TypeError or ValueError for what Firestore cannot hold.
+    Raises TypeError or ValueError for what Firestore cannot hold, and for the field `reserved`.
     """
+    if reserved in fields:
+        raise ValueError(f"field {reserved!r} is this system's own")
     document = Document()
     for name, value in fields.items():
         if not isinstance(name, str):

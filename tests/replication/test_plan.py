@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from conflict.policies import Custom
 from conflict.version import NO_CONTENT, Version
 from replication.events import Change, Kind
 from replication.metadata import Meta, digest_of
@@ -51,7 +52,7 @@ NOTHING = Local("docs/1", None, Tombstone("docs/1"), NOW)
 
 def planned(local: Local, *changes: Change, **kwargs) -> Plan:
     path = changes[0].path
-    return plan(changes, local, replica="apac", rule=FLEET.rule_for(path), **kwargs)
+    return plan(changes, local, replica="apac", rule=FLEET.rule_for(path), reserved="_repl", **kwargs)
 
 
 A, B, C = body(x="a"), body(x="b"), body(x="c")
@@ -151,6 +152,20 @@ def test_a_computed_body_is_mixed_and_takes_the_larger_stamp():
     fields = Document.FromString(made.state.body).fields
     assert (fields["count"].integer_value, fields["x"].string_value) == (9, "new")
     assert made.state.version == replace(version({"eu": 5, "us": 6}, "us", made.state.body), mixed=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"x": object()}, {"_repl": 1}, {1: "x"}, {"x": 2**70}, {"x": "\ud800"}],
+    ids=["no value", "the metadata's field", "no name", "too large", "no text"],
+)
+def test_a_policy_that_answers_nonsense_leaves_the_last_write_and_says_so(answer):
+    rule = replace(FLEET.rule_for("docs/1"), policy=Custom(name="mine", decide=lambda a, b: answer))
+    made = plan(
+        [change({"us": 6}, "us", B)], here({"eu": 5}, "eu", A), replica="apac", rule=rule, reserved="_repl"
+    )
+    assert made.state == State(version({"eu": 5, "us": 6}, "us", B), B)
+    assert made.conflicts[0].failure
 
 
 def test_changes_of_one_batch_are_applied_one_after_the_other_and_written_once():
