@@ -34,7 +34,7 @@ from replication.writes import Target
 from workers.observe import Observer
 from workers.progress import Progress
 
-log = logging.getLogger("firefleet.replicate")
+log = logging.getLogger(__name__)
 
 READ_S_MAX = 6.0
 WRITE_S_MAX = 5.0

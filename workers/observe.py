@@ -9,7 +9,7 @@ from replication.plan import Outcome
 from replication.ports import Telemetry
 from replication.wire import MICROS, collection_id
 
-log = logging.getLogger("firefleet.replicate")
+log = logging.getLogger(__name__)
 
 COLLECTIONS_MAX = 200
 """Attribute values are bounded: an application that makes up collection ids must not make up metrics."""

@@ -22,7 +22,7 @@ from workers.health import HealthServer
 from workers.progress import Progress
 from workers.wiring import open_clients
 
-log = logging.getLogger("firefleet.replicate")
+log = logging.getLogger(__name__)
 
 PULL_S = 5.0
 """An idle pull ends by then, so that a worker that stops need not abandon one."""
