@@ -10,7 +10,7 @@ idempotent, so a crash between any two repeats from the start.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from replication.dead_letters import dead_letter
 from replication.effects import (
@@ -19,13 +19,14 @@ from replication.effects import (
     Observation,
     Observe,
     Pause,
+    Postpone,
     Publish,
     Read,
     Reading,
     Steps,
     patiently,
 )
-from replication.errors import EventError, Reason
+from replication.errors import EventError, Reason, Transient
 from replication.events import Change, Kind, decode
 from replication.plan import Local, Outcome, Plan, State, plan
 from replication.ports import Found, Message, Received
@@ -37,6 +38,10 @@ from replication.writes import Target, Unit, push_back, writes_of
 
 ROUNDS_UNPAUSED = 3
 """A lost race is decided again at once this often; a document that stays hot is then left to cool."""
+PRIMARY_ATTEMPTS_MAX = 5
+POSTPONED_S = 300
+"""A violation whose primary cannot be read waits outside the worker, not in others' way: at this pace Pub/Sub's
+100 delivery attempts last eight hours."""
 TOO_LARGE_BYTES = DOCUMENT_BYTES_MAX - 64 * 1024
 """A refused write this large was refused for its size: Firestore counts somewhat otherwise than protobuf."""
 
@@ -78,6 +83,8 @@ class _Sorted:
     """A batch, by what has to be done with each message."""
 
     documents: dict[str, _Document]
+    violated: dict[str, dict[str, _Document]]
+    """By primary: they need its database, and one that is down must hold up nothing else."""
     dead: list[tuple[Received, EventError]]
     misplaced: list[tuple[Received, Change]]
     skipped: list[str]
@@ -86,32 +93,54 @@ class _Sorted:
 def apply(batch: Sequence[Received], target: Target) -> Steps:
     """Apply a batch of messages at the target; ends when each is applied, dead-lettered, or not for it.
 
-    Never acknowledges before the outcome is durable. Repeats for as long as the databases take; a driver that
+    Never acknowledges before the outcome is durable. A violation whose primary cannot be read is postponed.
+    Repeats for as long as the target's database takes; a driver that
     has to stop closes the generator, and releases what is not yet acknowledged.
     """
     todo = _sort(batch, target)
     yield from _bury(todo.dead, target)
-    yield from _forward(todo.misplaced)
+    yield from _forward(todo.misplaced, target)
     if todo.skipped:
         yield Acknowledge(todo.skipped)
-    waiting, attempt = list(todo.documents.values()), 0
+    yield from _settle(list(todo.documents.values()), target)
+    for violated in todo.violated.values():
+        yield from _settle(list(violated.values()), target)
+
+
+def _settle(waiting: list[_Document], target: Target) -> Steps:
+    """Rounds of reading, deciding and writing, until nothing of these documents is left to do."""
+    attempt = 0
     while waiting:
         results = Results()
-        decided, read_at = yield from _decide(waiting, target)
-        for item in decided:
-            if item.plan.conflicts:
-                yield from log_conflicts(
-                    item.document.path, item.plan.conflicts, item.local.read_time, target, results
+        try:
+            decided, read_at = yield from _decide(waiting, target)
+        except Transient as error:
+            attempt += 1
+            if attempt > PRIMARY_ATTEMPTS_MAX:
+                yield Postpone(
+                    [item.received.ack_id for document in waiting for item in document.items], POSTPONED_S
                 )
-        units = [
-            item.unit for item in decided if item.unit is not None and item.document.path not in results.refused
-        ]
-        yield from store(units, read_at, results)
+                return
+            yield Pause(attempt, str(error))
+            continue
+        yield from _write(decided, read_at, results, target)
         yield from _finish(decided, results, target)
         waiting = [document for document in waiting if document.items]
         attempt = attempt + 1 if results.lost or results.unsure else 0
         if results.unsure or attempt > ROUNDS_UNPAUSED:
             yield Pause(attempt, next(iter(results.unsure.values()), "others keep writing the same document"))
+
+
+def _write(decided: Sequence[_Decided], read_at: float, results: Results, target: Target) -> Steps:
+    for item in decided:
+        if item.plan.conflicts:
+            yield from log_conflicts(
+                item.document.path, item.plan.conflicts, item.local.read_time, target, results
+            )
+    units = [
+        item.unit for item in decided if item.unit is not None and item.document.path not in results.refused
+    ]
+    yield from store(units, read_at, results)
 
 
 def addressed(message: Message, replica: str) -> bool:
@@ -124,7 +153,7 @@ def addressed(message: Message, replica: str) -> bool:
 
 
 def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
-    todo = _Sorted({}, [], [], [])
+    todo = _Sorted({}, {}, [], [], [])
     for received in batch:
         if not addressed(received.message, target.replica.id):
             todo.skipped.append(received.ack_id)
@@ -138,23 +167,37 @@ def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
         if misplaced:
             todo.misplaced.append((received, change))
             continue
-        document = todo.documents.setdefault(change.path, _Document(change.path, []))
+        documents = todo.documents
+        if change.kind is Kind.VIOLATION:
+            documents = todo.violated.setdefault(_primary(change.path, target.fleet), {})
+        document = documents.setdefault(change.path, _Document(change.path, []))
         document.items.append(_Item(received, change))
     return todo
 
 
+def _primary(path: str, fleet: Fleet) -> str:
+    primary = fleet.rule_for(path).primary
+    assert primary is not None  # noqa: S101  only a single-primary collection has violations
+    return primary
+
+
 def _is_misplaced(change: Change, fleet: Fleet) -> bool:
-    """Whether a change was published by a capture that had another config: written outside the primary."""
+    """Whether a change was published by a capture whose config gave its collection another mode."""
     rule = fleet.rule_for(change.path)
-    if rule.mode is Mode.LOCAL:
-        raise EventError(
-            Reason.LOCAL_COLLECTION,
-            f"{change.path!r} of {change.source!r} is in a local collection, which never leaves its replica: "
-            "give capture and the workers the same config",
-        )
-    return (
-        rule.mode is Mode.SINGLE_PRIMARY and change.source != rule.primary and change.kind is not Kind.VIOLATION
-    )
+    match rule.mode:
+        case Mode.LOCAL:
+            raise EventError(
+                Reason.LOCAL_COLLECTION,
+                f"{change.path!r} of {change.source!r} is in a local collection, which never leaves its "
+                "replica: give capture and the workers the same config",
+            )
+        case Mode.SINGLE_PRIMARY:
+            violates = change.source != rule.primary
+            return violates is not (change.kind is Kind.VIOLATION)
+        case Mode.MULTI_PRIMARY:
+            return change.kind is Kind.VIOLATION
+        case _:
+            assert_never(rule.mode)
 
 
 def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
@@ -177,19 +220,12 @@ def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
     yield Acknowledge([received.ack_id for received, _ in dead])
 
 
-def _forward(misplaced: Sequence[tuple[Received, Change]]) -> Steps:
-    """Send each back to where it was written, as the violation it is, to be undone there."""
+def _forward(misplaced: Sequence[tuple[Received, Change]], target: Target) -> Steps:
+    """Publish anew, as what it is under this config, what a capture with another config has published."""
     if not misplaced:
         return
     messages = [
-        Message(
-            received.message.data,
-            {
-                **{name: value for name, value in received.message.attributes.items() if name != "heal"},
-                "kind": Kind.VIOLATION,
-                "to": change.source,
-            },
-        )
+        _renamed(received.message, change, target.fleet)
         for received, change in misplaced
         # A merge is this system's own: the primary's state overrules it without being told.
         if change.kind is not Kind.MERGED
@@ -197,6 +233,15 @@ def _forward(misplaced: Sequence[tuple[Received, Change]]) -> Steps:
     if messages:
         yield from patiently(Publish(messages))
     yield Acknowledge([received.ack_id for received, _ in misplaced])
+
+
+def _renamed(message: Message, change: Change, fleet: Fleet) -> Message:
+    attributes = {name: text for name, text in message.attributes.items() if name not in ("heal", "to")}
+    if fleet.rule_for(change.path).mode is Mode.SINGLE_PRIMARY:
+        attributes |= {"kind": Kind.VIOLATION, "to": change.source}
+    else:
+        attributes |= {"kind": Kind.DELETE if change.version.deleted else Kind.WRITE, "heal": "1"}
+    return Message(message.data, attributes)
 
 
 def _decide(
@@ -228,7 +273,7 @@ def _decide(
 
 
 def _may_delete(document: _Document) -> bool:
-    return any(item.change.version.deleted or item.change.kind is Kind.VIOLATION for item in document.due)
+    return _violated(document) or any(item.change.version.deleted for item in document.due)
 
 
 def _read_tombstones(
@@ -236,10 +281,13 @@ def _read_tombstones(
 ) -> Generator[Effect, Any, dict[str, Tombstone]]:
     if not paths:
         return {}
-    codec = fleet.codec
-    reading: Reading = yield from patiently(Read(replica, [codec.tombstone_path(path) for path in paths]))
+    reading: Reading = yield from patiently(Read(replica, [fleet.codec.tombstone_path(path) for path in paths]))
+    return _tombstones(paths, reading, fleet)
+
+
+def _tombstones(paths: Sequence[str], reading: Reading, fleet: Fleet) -> dict[str, Tombstone]:
     return {
-        path: take_tombstone(found.document, path=path, codec=codec)
+        path: take_tombstone(found.document, path=path, codec=fleet.codec)
         for path, found in zip(paths, reading.found, strict=True)
     }
 
@@ -252,22 +300,29 @@ def _local(found: Found, tombstone: Tombstone | None, replica: Replica, fleet: F
 
 
 def _read_primaries(documents: Sequence[_Document], fleet: Fleet) -> Generator[Effect, Any, dict[str, State]]:
-    """The primaries' states of what was written elsewhere; read after the local ones, so never older."""
-    violated: dict[str, list[str]] = {}
-    for document in documents:
-        if any(item.change.kind is Kind.VIOLATION for item in document.due):
-            primary = fleet.rule_for(document.path).primary
-            if primary is not None:
-                violated.setdefault(primary, []).append(document.path)
+    """The primary's states of what was written elsewhere; read after the local ones, so never older.
+
+    Raises `Transient` when the primary cannot be read.
+    """
+    paths = [document.path for document in documents if _violated(document)]
+    if not paths:
+        return {}
+    primary = _primary(paths[0], fleet)
+    reading: Reading = yield Read(primary, paths)
+    tombstones = {}
+    if buried := [found.path for found in reading.found if found.document is None]:
+        graves: Reading = yield Read(primary, [fleet.codec.tombstone_path(path) for path in buried])
+        tombstones = _tombstones(buried, graves, fleet)
     states: dict[str, State] = {}
-    for primary, paths in violated.items():
-        reading: Reading = yield from patiently(Read(primary, paths))
-        tombstones = yield from _read_tombstones(paths, primary, fleet)
-        for path, found in zip(paths, reading.found, strict=True):
-            state = _local(found, tombstones[path], fleet.replica(primary), fleet).state(primary)
-            if state is not None:
-                states[path] = state
+    for found in reading.found:
+        local = _local(found, tombstones.get(found.path), fleet.replica(primary), fleet)
+        if (state := local.state(primary)) is not None:
+            states[found.path] = state
     return states
+
+
+def _violated(document: _Document) -> bool:
+    return any(item.change.kind is Kind.VIOLATION for item in document.due)
 
 
 def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> Steps:

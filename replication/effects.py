@@ -63,6 +63,13 @@ class Acknowledge(NamedTuple):
     ack_ids: Sequence[str]
 
 
+class Postpone(NamedTuple):
+    """Let these deliveries go, to be delivered again after some seconds; others are not held up by them."""
+
+    ack_ids: Sequence[str]
+    seconds: int
+
+
 class Pause(NamedTuple):
     """Back off before the `attempt`-th repetition; hold the messages meanwhile."""
 
@@ -76,7 +83,7 @@ class Observe(NamedTuple):
     observations: Sequence["Observation"]
 
 
-Effect = Read | BatchWrite | Commit | Publish | Acknowledge | Pause | Observe
+Effect = Read | BatchWrite | Commit | Publish | Acknowledge | Postpone | Pause | Observe
 Steps = Generator[Effect, Any, None]
 
 

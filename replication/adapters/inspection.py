@@ -16,6 +16,7 @@ from google.cloud.firestore_admin_v1 import FirestoreAdminClient
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from requests.exceptions import RequestException
 
@@ -53,12 +54,24 @@ class CloudInspection:
         self._fleet = fleet
         self._pubsub_emulator = fleet.pubsub_emulator_host
         self._admin = PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)
-        self._channel = connect(SubscriberGrpcTransport, emulator_host=fleet.pubsub_emulator_host)
+        self._channel = connect(PublisherGrpcTransport, emulator_host=fleet.pubsub_emulator_host)
+        self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 
     def has_topic(self, topic: str) -> bool:
-        """Whether a topic of the fleet's project exists."""
-        return self._admin.has_topic(topic)
+        """Whether a topic of the fleet's project exists.
+
+        One try: where Pub/Sub cannot be reached, this says so at once, before anything waits for it.
+        """
+        path = PublisherClient.topic_path(self._fleet.project, topic)
+        request = {"topic": path}
+        try:
+            self._publisher.get_topic(request=request, retry=None, timeout=_CALL_SECONDS)
+        except google_errors.NotFound:
+            return False
+        except google_errors.GoogleAPIError as error:
+            raise _translated(error, f"looking up topic {path}") from error
+        return True
 
     def subscription(self, name: str) -> FoundSubscription | None:
         """A subscription of the fleet's project; None if there is none of that name."""
@@ -173,12 +186,16 @@ def _answer(call: str, ask: Callable[[], T]) -> T:
     """What Google answers; its refusal to say is `CannotTell`."""
     try:
         return ask()
-    except google_errors.PermissionDenied as error:
-        raise CannotTell(f"{call}: these credentials may not ask ({error.message})") from error
     except google_errors.GoogleAPIError as error:
-        raise translate_google(error, call) from error
+        raise _translated(error, call) from error
     except GoogleAuthError as error:
         raise CannotTell(f"{call}: no credentials; run `gcloud auth application-default login`") from error
+
+
+def _translated(error: google_errors.GoogleAPIError, call: str) -> FirefleetError:
+    if isinstance(error, google_errors.PermissionDenied):
+        return CannotTell(f"{call}: these credentials may not ask ({error.message})")
+    return translate_google(error, call)
 
 
 def _lacking(project: str, permissions: Sequence[str]) -> list[str]:
@@ -189,7 +206,6 @@ def _lacking(project: str, permissions: Sequence[str]) -> list[str]:
             answer = session.post(
                 f"{_PROJECTS}/{project}:testIamPermissions",
                 json={"permissions": list(permissions)},
-                retry=None,
                 timeout=_CALL_SECONDS,
             )
     except RequestException as error:

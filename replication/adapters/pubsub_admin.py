@@ -13,6 +13,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from replication.adapters.rpc import connect, translate_google
+from replication.errors import Refused
 
 T = TypeVar("T")
 
@@ -56,11 +57,16 @@ class PubsubAdmin:
     def ensure_subscription(self, name: str, settings: SubscriptionSettings) -> bool:
         """Create a subscription unless it exists; whether it was created. An existing one is left as it is."""
         path = self._subscription(name)
-        return self._created(
-            f"creating subscription {path}",
-            self._subscriber.create_subscription,
-            request=self._request(path, settings),
-        )
+        try:
+            return self._created(
+                f"creating subscription {path}",
+                self._subscriber.create_subscription,
+                request=self._request(path, settings),
+            )
+        except google_errors.NotFound as error:
+            raise Refused(
+                f"creating subscription {path}: topic {settings.topic!r} does not exist; create it first"
+            ) from error
 
     def has_topic(self, topic: str) -> bool:
         """Whether a topic exists."""
@@ -136,7 +142,8 @@ class PubsubAdmin:
 
     def _call(self, call: str, method: Callable[..., T], request: dict[str, Any]) -> T:
         try:
-            return method(request=request, timeout=_CALL_SECONDS)
+            # Without the client's own retry, which goes on for ten minutes whatever the timeout says.
+            return method(request=request, timeout=_CALL_SECONDS, retry=None)
         except (google_errors.AlreadyExists, google_errors.NotFound):
             raise
         except google_errors.GoogleAPIError as error:

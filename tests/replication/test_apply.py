@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 
 from replication.adapters.memory import MemoryDatabase
-from replication.effects import Acknowledge, BatchWrite, Commit, Expired, Pause, Publish, Read
+from replication.effects import Acknowledge, BatchWrite, Commit, Expired, Pause, Postpone, Publish, Read
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Message
 from replication.wire import Value
@@ -305,3 +305,25 @@ def test_nothing_is_acknowledged_before_the_write(bench):
     assert seen.index(Acknowledge) > max(
         n for n, kind in enumerate(seen) if kind in (Commit, BatchWrite, Publish)
     )
+
+
+def test_a_violation_whose_primary_is_down_is_postponed_and_holds_up_nobody(bench):
+    def primary_down(effect, it):
+        if isinstance(effect, Read) and effect.replica == "eu":
+            raise Transient("eu is down")
+
+    bench.fault = primary_down
+    wrong = document("apac", "wallets/1", {"x": text("wrong")}, update_time=NOW)
+    bench.run(Message(data(wrong), {"replica": "apac", "kind": "violation", "to": "apac"}), write("docs/1"))
+    assert bench.text("docs/1") == "new"
+    assert bench.acknowledged == ["a1"]
+    assert isinstance(bench.effects[-1], Postpone)
+    assert bench.effects[-1].ack_ids == ["a0"]
+
+
+def test_a_violation_of_a_collection_that_has_become_multi_primary_is_a_write_after_all(bench):
+    written = document("us", "docs/1", {"x": text("kept")}, update_time=NOW)
+    bench.run(Message(data(written), {"replica": "us", "kind": "violation", "to": "apac"}))
+    (sent,) = bench.published
+    assert (sent.attributes["kind"], sent.attributes["heal"]) == ("write", "1")
+    assert "to" not in sent.attributes
