@@ -23,6 +23,7 @@ from replication.effects import (
     Expired,
     Observe,
     Pause,
+    Postpone,
     Publish,
     Read,
     Reading,
@@ -190,6 +191,8 @@ class Driver:
                 return self._reach("Pub/Sub", lambda: self._publish(effect))
             case Acknowledge():
                 return self._acknowledge(effect.ack_ids, lease)
+            case Postpone():
+                return self._postpone(effect, lease)
             case Observe():
                 return self._observer.record(effect.observations, received_us=self._received_us)
             case Pause():
@@ -243,6 +246,19 @@ class Driver:
             log.warning("%d messages were applied but not acknowledged: %s", len(ack_ids), error)
         lease.held.difference_update(ack_ids)
         self._progress.finished(self._name, len(ack_ids))
+
+    def _postpone(self, effect: Postpone, lease: _Lease) -> None:
+        log.warning(
+            "%d writes outside their primary cannot be undone while it is unreachable; again in %d s",
+            len(effect.ack_ids),
+            effect.seconds,
+        )
+        try:
+            self._clients.subscription.extend(effect.ack_ids, effect.seconds)
+        except Transient as error:
+            log.warning("cannot postpone %d messages; their deadline does it: %s", len(effect.ack_ids), error)
+        lease.held.difference_update(effect.ack_ids)
+        self._progress.finished(self._name, len(effect.ack_ids))
 
     def _pause(self, effect: Pause, lease: _Lease) -> None:
         if self._stop.is_set():
