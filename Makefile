@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BACKEND ?= auto
-CHANGES ?= 1500
 SEEDS ?= 20000
 MINUTES ?= 10
 
@@ -12,7 +11,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.installed ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND=auto|emulator|memory)
-	$(BIN)/firefleet demo --backend $(BACKEND) --changes $(CHANGES)
+	$(BIN)/firefleet demo --backend $(BACKEND) $(if $(CHANGES),--changes $(CHANGES)) $(if $(SEED),--seed $(SEED))
 
 test: .venv/.installed ## All tests; those that need the emulators skip without them
 	$(BIN)/pytest
