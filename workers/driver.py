@@ -173,6 +173,9 @@ class Driver:
                 at = time.monotonic()
                 database = self._clients.databases[effect.replica]
                 timeout = self._within(READ_S_MAX)
+                if effect.replica != self._target.replica.id:
+                    # A primary that is down does not make this worker unready: it has a replica to serve.
+                    return Reading(database.read(effect.paths, timeout=timeout), at)
                 return Reading(
                     self._reach(effect.replica, lambda: database.read(effect.paths, timeout=timeout)), at
                 )
