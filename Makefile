@@ -5,13 +5,16 @@ BACKEND ?= auto
 SEEDS ?= 20000
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types imports simulate planted soak fuzz bench bench-analytics lock clean
+.PHONY: help demo picture test check lint types imports simulate planted soak fuzz bench bench-analytics lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.installed ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND=auto|emulator|memory)
 	$(BIN)/firefleet demo --backend $(BACKEND) $(if $(CHANGES),--changes $(CHANGES)) $(if $(SEED),--seed $(SEED))
+
+picture: .venv/.installed ## The demo's report as demo.svg, for the README
+	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.installed ## All tests; those that need the emulators skip without them
 	$(BIN)/pytest

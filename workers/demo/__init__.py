@@ -27,6 +27,7 @@ from workers.local.emulators import Missing, programs
 
 EMULATOR, MEMORY = "emulator", "memory"
 
+_PICTURE_COLUMNS = 88
 _QUIETED = ("firefleet", "conflict", "replication", "workers")
 
 
@@ -72,7 +73,18 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what the shop writes, and the delays.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
-def command(*, backend: str, changes: int, seed: int, json_wanted: bool, without_replication: bool) -> None:
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, writable=True), help="Save the report as an SVG, too."
+)
+def command(
+    *,
+    backend: str,
+    changes: int,
+    seed: int,
+    json_wanted: bool,
+    without_replication: bool,
+    picture: str | None,
+) -> None:
     """Run a shop on three replicas that all take writes, with real conflicts, and prove they end equal.
 
     Exit code 1 if they do not.
@@ -98,6 +110,10 @@ def command(*, backend: str, changes: int, seed: int, json_wanted: bool, without
         click.echo(orjson.dumps(as_json(outcome), default=bytes.hex, option=orjson.OPT_INDENT_2))
     else:
         print_report(outcome, console)
+    if picture is not None:
+        canvas = Console(record=True, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
+        print_report(outcome, canvas)
+        canvas.save_svg(picture, title=f"firefleet demo --backend {chosen}")
     if not outcome.proof.equal:
         raise SystemExit(1)
 
