@@ -132,11 +132,8 @@ def _settle(waiting: list[_Document], target: Target) -> Steps:
 
 
 def _write(decided: Sequence[_Decided], read_at: float, results: Results, target: Target) -> Steps:
-    for item in decided:
-        if item.plan.conflicts:
-            yield from log_conflicts(
-                item.document.path, item.plan.conflicts, item.local.read_time, target, results
-            )
+    logged = [(conflict, item.local.read_time) for item in decided for conflict in item.plan.conflicts]
+    yield from log_conflicts(logged, target, results)
     units = [
         item.unit for item in decided if item.unit is not None and item.document.path not in results.refused
     ]

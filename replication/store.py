@@ -122,17 +122,17 @@ def _failed(
         results.lost.add(units[0].path)
 
 
-def log_conflicts(
-    path: str, conflicts: Sequence[Conflict], time: int, target: Target, results: Results
-) -> Steps:
-    """Write the records of a document's conflicts, before its write; `time` (µs) is that of the read.
+def log_conflicts(conflicts: Iterable[tuple[Conflict, int]], target: Target, results: Results) -> Steps:
+    """Write the records of a round's conflicts, before its writes; each with the time (µs) of its read.
 
     A document whose record is refused is refused too: its loser must not be overwritten without a trace.
     """
     fleet = target.fleet
-    writes = [
-        write
-        for conflict in conflicts
+    # By name, because two changes in one batch may be the same conflict, and Firestore takes no document
+    # twice in one request.
+    units = {
+        write.update.name: Unit(conflict.path, (write,), write.ByteSize())
+        for conflict, time in conflicts
         for write in conflict_writes(
             conflict,
             time=time,
@@ -140,28 +140,27 @@ def log_conflicts(
             prefix=target.replica.prefix,
             codec=fleet.codec,
         )
-    ]
-    # By name, because two changes in one batch may be the same conflict, and Firestore takes no document
-    # twice in one request.
-    units = {write.update.name: Unit(path, (write,), write.ByteSize()) for write in writes}
+    }
     for chunk in _chunks(units.values(), REQUEST_DOCUMENTS_MAX):
-        yield from _log(chunk, path, results)
+        yield from _log(chunk, results)
 
 
-def _log(units: list[Unit], path: str, results: Results) -> Steps:
+def _log(units: list[Unit], results: Results) -> Steps:
     attempt = 0
     while units:
         try:
             written = yield from patiently(BatchWrite([unit.writes[0] for unit in units], None))
         except Refused as error:
-            results.refused[path] = f"its conflict record: {error}"
+            yield from _failed(units, error, results, again=lambda part: _log(part, results))
             return
-        left = [(unit, result) for unit, result in zip(units, written, strict=True) if result.code != Status.OK]
-        for _, result in left:
+        left: list[Unit] = []
+        for unit, result in zip(units, written, strict=True):
             if result.code == Status.INVALID_ARGUMENT:
-                results.refused[path] = f"its conflict record: {result.text}"
-                return
-        units = [unit for unit, _ in left]
-        if left:
+                results.refused[unit.path] = f"its conflict record: {result.text}"
+            elif result.code != Status.OK:
+                left.append(unit)
+                cause = result.text
+        units = left
+        if units:
             attempt += 1
-            yield Pause(attempt, f"the conflict log: {left[0][1].text}")
+            yield Pause(attempt, f"the conflict log: {cause}")
