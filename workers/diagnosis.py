@@ -10,6 +10,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
+from conflict.policies import LastWriteWins
+from conflict.resolve import OnDelete
 from replication.adapters.inspection import CannotTell, FoundSubscription
 from replication.adapters.pubsub_admin import SubscriptionSettings
 from replication.errors import FirefleetError
@@ -81,6 +83,24 @@ def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
             "none: whoever may write documents can forge their versions",
             ("openssl rand -hex 32 > fleet.secret", "# and in the config: secret_file: fleet.secret"),
         )
+    yield from _deletes_under_policies(fleet)
+
+
+def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
+    """Rules whose policy and `on_delete` are each lawful, and together are not.
+
+    An approval that beats a later edit, which is later than a delete, which is later than the approval: whoever
+    meets first decides.
+    """
+    for rule in fleet.rules:
+        lawful = isinstance(rule.policy, LastWriteWins) or rule.on_delete is not OnDelete.LWW
+        if rule.mode is Mode.MULTI_PRIMARY and not lawful:
+            yield Finding(
+                Level.WARN,
+                f"collections: {rule.match}",
+                f"{rule.policy.name} with on_delete: lww can end on either answer when a delete meets two writes",
+                ("# in the config, beside conflict: on_delete: delete-wins, or update-wins",),
+            )
 
 
 def diagnose_cloud(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:

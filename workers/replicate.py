@@ -24,7 +24,7 @@ from workers.wiring import open_clients
 
 log = logging.getLogger(__name__)
 
-PULL_S = 5.0
+PULL_S = 2.0
 """An idle pull ends by then, so that a worker that stops need not abandon one."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """A batch's messages, and about as much again for the documents read: what bounds a puller's memory."""

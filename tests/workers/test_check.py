@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from conflict.policies import LastWriteWins, Precedence
+from conflict.resolve import OnDelete, Policy
 from replication.adapters.inspection import CannotTell, FoundSubscription
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
 from replication.errors import FirefleetError, Transient
@@ -385,3 +387,21 @@ def test_where_nothing_answers_it_says_so_at_once_instead_of_trying_for_minutes(
     failed = [each for each in json.loads(result.stdout)["findings"] if each["level"] == "fail"]
     assert [each["subject"] for each in failed] == ["Pub/Sub", "eu database"]
     assert all("127.0.0.1:1" in each["text"] for each in failed)
+
+
+@pytest.mark.parametrize(
+    ("on_delete", "policy", "warned"),
+    [
+        (OnDelete.LWW, Precedence("status", ["a"]), True),
+        (OnDelete.DELETE_WINS, Precedence("status", ["a"]), False),
+        (OnDelete.LWW, LastWriteWins(), False),
+    ],
+    ids=["precedence and lww", "precedence and delete-wins", "last-write-wins"],
+)
+def test_a_policy_that_deletes_make_unlawful_is_warned_of(
+    on_delete: OnDelete, policy: Policy, warned: bool
+) -> None:
+    rule = Rule(match="{document=**}", policy=policy, on_delete=on_delete)
+    found = diagnose_config(replace(FLEET, rules=(rule,)))
+    levels = [each.level for each in found if each.subject == "collections: {document=**}"]
+    assert levels == [Level.WARN] * warned
