@@ -98,7 +98,7 @@ def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
             yield Finding(
                 Level.WARN,
                 f"collections: {rule.match}",
-                f"{rule.policy.name} with on_delete: lww can end on either answer when a delete meets two writes",
+                f"{rule.policy.name} with on_delete: lww: a delete among two writes may end on either answer",
                 ("# in the config, beside conflict: on_delete: delete-wins, or update-wins",),
             )
 
