@@ -10,7 +10,7 @@ idempotent, so a crash between any two repeats from the start.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from replication.dead_letters import dead_letter
 from replication.effects import (
@@ -46,8 +46,7 @@ TOO_LARGE_BYTES = DOCUMENT_BYTES_MAX - 64 * 1024
 """A refused write this large was refused for its size: Firestore counts somewhat otherwise than protobuf."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     received: Received
     change: Change
 
@@ -56,12 +55,14 @@ class _Item:
 class _Document:
     """A document with changes still to be applied.
 
-    `alone`: they are applied one at a time, because all together were refused. `unsure`: a write of it may
-    have landed.
+    `violated`: they are violations, all of them. `deletes`: they may delete it. `alone`: they are applied one
+    at a time, because all together were refused. `unsure`: a write of it may have landed.
     """
 
     path: str
     items: list[_Item]
+    violated: bool = False
+    deletes: bool = False
     alone: bool = False
     unsure: bool = False
 
@@ -70,8 +71,7 @@ class _Document:
         return self.items[:1] if self.alone else self.items
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
+class _Decided(NamedTuple):
     document: _Document
     local: Local
     plan: Plan
@@ -164,10 +164,14 @@ def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
         if misplaced:
             todo.misplaced.append((received, change))
             continue
-        documents = todo.documents
-        if change.kind is Kind.VIOLATION:
+        documents, violated = todo.documents, change.kind is Kind.VIOLATION
+        if violated:
             documents = todo.violated.setdefault(_primary(change.path, target.fleet), {})
-        document = documents.setdefault(change.path, _Document(change.path, []))
+        document = documents.get(change.path)
+        if document is None:
+            document = documents[change.path] = _Document(change.path, [], violated)
+        # What undoes a violation is the primary's state, and that may be a delete.
+        document.deletes |= violated or change.version.deleted
         document.items.append(_Item(received, change))
     return todo
 
@@ -250,7 +254,7 @@ def _decide(
     buried = [
         document.path
         for document, found in zip(documents, reading.found, strict=True)
-        if found.document is None or _may_delete(document)
+        if found.document is None or document.deletes
     ]
     tombstones = yield from _read_tombstones(buried, replica.id, fleet)
     primaries = yield from _read_primaries(documents, fleet)
@@ -262,15 +266,11 @@ def _decide(
             local,
             replica=replica.id,
             rule=fleet.rule_for(document.path),
-            reserved=fleet.metadata_field,
+            codec=fleet.codec,
             primary=primaries.get(document.path),
         )
         decided.append(_Decided(document, local, decision, writes_of(decision, local, target)))
     return decided, reading.at
-
-
-def _may_delete(document: _Document) -> bool:
-    return _violated(document) or any(item.change.version.deleted for item in document.due)
 
 
 def _read_tombstones(
@@ -301,7 +301,7 @@ def _read_primaries(documents: Sequence[_Document], fleet: Fleet) -> Generator[E
 
     Raises `Transient` when the primary cannot be read.
     """
-    paths = [document.path for document in documents if _violated(document)]
+    paths = [document.path for document in documents if document.violated]
     if not paths:
         return {}
     primary = _primary(paths[0], fleet)
@@ -318,10 +318,6 @@ def _read_primaries(documents: Sequence[_Document], fleet: Fleet) -> Generator[E
     return states
 
 
-def _violated(document: _Document) -> bool:
-    return any(item.change.kind is Kind.VIOLATION for item in document.due)
-
-
 def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> Steps:
     """Settle what has a durable outcome; leave the rest to the next round."""
     messages: list[Message] = []
@@ -336,10 +332,12 @@ def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> St
             document.unsure = True
         elif document.path not in results.lost:
             commit_time = results.written.get(document.path)
-            messages += _push_backs(item, commit_time, target)
+            if item.plan.behind:
+                messages += _push_backs(item, commit_time, target)
             observations += _observe(item, commit_time)
-            ack_ids += [done.received.ack_id for done in document.due]
-            document.items = document.items[len(document.due) :]
+            due = document.due
+            ack_ids += [done.received.ack_id for done in due]
+            document.items = document.items[len(due) :]
     if messages:
         yield from patiently(Publish(messages))
     if ack_ids:
@@ -358,7 +356,7 @@ def _refuse(item: _Decided, text: str, target: Target) -> list[tuple[Received, E
     error = EventError(
         Reason.TOO_LARGE if large else Reason.INVALID,
         f"{document.path!r} cannot be written at {target.replica.id!r}"
-        f"{f' ({item.unit.bytes} bytes with its metadata)' if item.unit else ''}: {text}",
+        f"{f' (about {item.unit.bytes} bytes with its metadata)' if item.unit else ''}: {text}",
     )
     received = document.items.pop(0).received
     return [(received, error)]

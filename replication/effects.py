@@ -7,7 +7,6 @@ with one thread, a seed, and every interleaving. The idea is h11's: a protocol w
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from replication.errors import FirefleetError, Transient
@@ -87,8 +86,7 @@ Effect = Read | BatchWrite | Commit | Publish | Acknowledge | Postpone | Pause |
 Steps = Generator[Effect, Any, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What became of one message.
 
     `commit_time` is the source's, in microseconds; `lag_us` the target's commit time minus that, None where

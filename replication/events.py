@@ -7,10 +7,10 @@ classifies again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -36,6 +36,9 @@ class Kind(StrEnum):
     DELETE = "delete"
     MERGED = "merged"
     VIOLATION = "violation"
+
+
+KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,7 @@ class Event:
         return self.attributes.get("ce-authtype") == "system"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One change as a worker applies it.
 
     `source` is the replica it was captured at, or whose worker published it; `commit_time` its commit there,
@@ -92,7 +94,7 @@ class Change:
     version: Version
     body: bytes | None
     commit_time: int
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...] = ()
 
 
 def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
@@ -131,14 +133,12 @@ def decode(message: Message, fleet: Fleet) -> Change:
         if not attributes.get(name):
             raise EventError(Reason.MISSING_ATTRIBUTE, f"no attribute {name!r}: publish events through capture")
     source = _replica(attributes["replica"], fleet)
-    try:
-        kind = Kind(attributes["kind"])
-    except ValueError as error:
-        known = ", ".join(Kind)
-        raise EventError(Reason.UNKNOWN_KIND, f"kind {attributes['kind']!r} is none of {known}") from error
+    kind = KINDS.get(attributes["kind"])
+    if kind is None:
+        raise EventError(Reason.UNKNOWN_KIND, f"kind {attributes['kind']!r} is none of {', '.join(KINDS)}")
     data = _parse_data(message.data, attributes)
     project, database, path = _named(data)
-    if (project, database) != (source.project, source.database):
+    if database != source.database or project != source.project:
         raise EventError(
             Reason.FOREIGN_DATABASE,
             f"the document is of projects/{project}/databases/{database}, which is not replica "
@@ -162,9 +162,12 @@ def _parse_data(body: bytes, attributes: Mapping[str, str]) -> Any:
 
 
 def _named(data: Any) -> tuple[str, str, str]:
-    if not data.HasField("value") and not data.HasField("old_value"):
+    if data.HasField("value"):
+        name = data.value.name
+    elif data.HasField("old_value"):
+        name = data.old_value.name
+    else:
         raise EventError(Reason.UNDECODABLE, "the data holds neither a value nor an old value: no change in it")
-    name = data.value.name if data.HasField("value") else data.old_value.name
     parts = split_name(name)
     if parts is None or not is_document_path(parts[2]):
         raise EventError(Reason.NOT_A_DOCUMENT, f"{name[:300]!r} is no document's name")
@@ -214,21 +217,16 @@ def _change(
 
 
 def _write(data: Any, path: str, source: Replica, kind: Kind, codec: MetadataCodec) -> Change:
-    snapshot = take_snapshot(data.value, path=path, prefix=source.prefix, codec=codec)
-    context, faults = snapshot.meta, [snapshot.fault]
+    _, body, digest, update_time, context, fault = take_snapshot(
+        data.value, path=path, prefix=source.prefix, codec=codec
+    )
+    faults = (fault,) if fault else ()
     if context is None and data.HasField("old_value"):
         context, fault = read_meta(data.old_value, path, codec)
-        faults.append(fault)
-    version = written(source.id, snapshot.update_time, snapshot.digest, context.version if context else None)
-    return Change(
-        path,
-        kind,
-        source.id,
-        version,
-        snapshot.body,
-        snapshot.update_time,
-        tuple(fault for fault in faults if fault),
-    )
+        if fault:
+            faults = (*faults, fault)
+    version = written(source.id, update_time, digest, context.version if context else None)
+    return Change(path, kind, source.id, version, body, update_time, faults)
 
 
 def _delete(

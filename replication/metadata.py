@@ -19,11 +19,12 @@ cannot be forged by a client either. Golden vectors in the tests pin every byte.
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from conflict.version import Version
+from replication.references import NEUTRAL, rewrite_references
 
 DIGEST_FORMAT = b"\x01"
 SEAL_FORMAT = b"\x01"
@@ -41,8 +42,7 @@ class MetadataFault(Exception):
     """A `_repl` that is not to be believed; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """What `_repl` says. Times in microseconds."""
 
     version: Version
@@ -69,12 +69,14 @@ class MetadataCodec:
     """Writes and reads `_repl`.
 
     `field` is the reserved field's name; `secret` keys the seal where there is one. `drift_limit_us` bounds
-    how far a believed time may be ahead of the document's own update time.
+    how far a believed time may be ahead of the document's own update time. `prefixes` begin the names of the
+    fleet's documents, replica by replica.
     """
 
     field: str = "_repl"
     secret: bytes = b""
     drift_limit_us: int = 300_000_000
+    prefixes: tuple[str, ...] = ()
 
     @property
     def tombstones(self) -> str:
@@ -91,9 +93,21 @@ class MetadataCodec:
         """The collection of logged bodies, below each entry of the conflict log."""
         return f"{self.field}_bodies"
 
+    def digest(self, body: bytes) -> bytes:
+        """The digest of a body, the same at every replica that holds it.
+
+        References into any replica of the fleet count as neutral: one that was written at `us` and leads to
+        `eu` is foreign there and is left as it is, but at `eu` it cannot be told from one of its own.
+        """
+        # One look at the bytes instead of one for each replica: nearly no document holds any reference.
+        for prefix in self.prefixes if b"/databases/" in body else ():
+            body = rewrite_references(body, source=prefix, target=NEUTRAL)
+        return digest_of(body)
+
     def owns(self, path: str) -> bool:
         """Whether a document is this system's own."""
-        return path.startswith((f"{self.tombstones}/", f"{self.conflicts}/"))
+        # Asked of every change, and nearly no path gets past the first look.
+        return path.startswith(self.field) and path.startswith((f"{self.tombstones}/", f"{self.conflicts}/"))
 
     def tombstone_path(self, path: str) -> str:
         """Where the tombstone of the document at `path` is kept."""
@@ -169,28 +183,27 @@ def _parse(value: Any, deleted: bool) -> tuple[Meta, bytes]:
     entries = REQUIRED_ENTRIES + has_merged + has_mixed
     if len(fields) != entries:
         raise MetadataFault("it is no map of this system's keys")
-    clock_fields = fields["clock"].map_value.fields
+    # Not by `items()`, which protobuf's maps inherit from `Mapping`: four calls an entry.
+    dots = fields["clock"].map_value.fields
+    clock = {name: dots[name].integer_value for name in dots}
+    stamp, dot = fields["stamp"].integer_value, fields["dot"].integer_value
+    base, read = fields["base"].integer_value, fields["read"].integer_value
     version = Version(
-        {replica: dot.integer_value for replica, dot in clock_fields.items()},
-        fields["stamp"].integer_value,
+        clock,
+        stamp,
         fields["origin"].string_value,
-        fields["dot"].integer_value,
+        dot,
         fields["digest"].bytes_value,
         deleted,
         has_mixed and fields["mixed"].boolean_value,
     )
-    meta = Meta(
-        version,
-        fields["base"].integer_value,
-        fields["read"].integer_value,
-        has_merged and fields["merged"].boolean_value,
-    )
+    meta = Meta(version, base, read, has_merged and fields["merged"].boolean_value)
     seal = fields["seal"].bytes_value
     # Reading an entry that is missing has created it: then another one was there that is not ours.
     if len(fields) != entries:
         raise MetadataFault("it is no map of this system's keys")
-    if len(clock_fields) > CLOCK_ENTRIES_MAX:
+    if len(clock) > CLOCK_ENTRIES_MAX:
         raise MetadataFault(f"its clock has more than {CLOCK_ENTRIES_MAX} entries")
-    if min(version.stamp, version.dot, meta.base, meta.read) < 0 or min(version.clock.values(), default=1) < 1:
+    if stamp < 0 or dot < 0 or base < 0 or read < 0 or (clock and min(clock.values()) < 1):
         raise MetadataFault("it holds a time that is none")
     return meta, seal

@@ -8,14 +8,14 @@ first: that loses writes, because a merge of two changes is no write anybody mad
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from conflict.policies import LastWriteWins
 from conflict.reconcile import Relation, reconcile
 from conflict.resolve import Candidate, Resolution, resolve
 from conflict.version import Version, with_clock_of
 from replication.events import Change, Kind
-from replication.metadata import digest_of
+from replication.metadata import MetadataCodec
 from replication.snapshot import Snapshot, Tombstone, observed
 from replication.topology import Mode, Rule
 from replication.values import BodyFields, body_of
@@ -33,16 +33,14 @@ class Outcome(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """A document at one replica: its version and, unless it is deleted, its body."""
 
     version: Version
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(NamedTuple):
     """What a replica holds of one document, as read. Times in microseconds.
 
     `tombstone` is None where it was not read, because the document exists and nothing deletes it.
@@ -82,8 +80,7 @@ class Conflict:
     failure: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do about one document.
 
     `state` is what stands in the end, `writes` whether it has to be written, `merged` whether the write
@@ -98,8 +95,7 @@ class Plan:
     behind: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """One change applied to one state. `merged`: this step settled two histories."""
 
     state: State | None
@@ -109,12 +105,11 @@ class _Step:
     sender_behind: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     """What a document's changes are decided by."""
 
     rule: Rule
-    reserved: str
+    codec: MetadataCodec
     primary: State | None
 
 
@@ -124,15 +119,15 @@ def plan(
     *,
     replica: str,
     rule: Rule,
-    reserved: str,
+    codec: MetadataCodec,
     primary: State | None = None,
 ) -> Plan:
     """Decide what becomes of the document that `changes` are of, at `replica`, where it is `local`.
 
-    `reserved` is the metadata's field, which no policy may compute. `primary` is the primary's own state,
-    read after `local`; looked at only for violations.
+    `codec` gives a computed body its digest, and names the field that no policy may compute. `primary` is the
+    primary's own state, read after `local`; looked at only for violations.
     """
-    case = _Case(rule, reserved, primary)
+    case = _Case(rule, codec, primary)
     start = local.state(replica)
     state, merged = start, False
     outcomes: list[Outcome] = []
@@ -188,7 +183,7 @@ def _apply(change: Change, local: State | None, case: _Case) -> _Step:
 
 
 def _keep(winner: State, other: State) -> State:
-    return replace(winner, version=with_clock_of(winner.version, other.version))
+    return winner._replace(version=with_clock_of(winner.version, other.version))
 
 
 def _settle(path: str, incoming: State, local: State, case: _Case) -> _Step:
@@ -217,12 +212,12 @@ def _resolved(incoming: State, local: State, case: _Case) -> tuple[State, str | 
     failure = resolution.failure
     if resolution.fields is not None:
         try:
-            body = body_of(resolution.fields, ours, theirs, reserved=case.reserved)
+            body = body_of(resolution.fields, ours, theirs, reserved=case.codec.field)
         except Exception as error:  # noqa: BLE001
             # As in `resolve`: the fields are the application's, and a lazy mapping may raise anything.
             resolution, failure = resolve(a, b, policy=LastWriteWins()), error
         else:
-            return State(replace(resolution.version, digest=digest_of(body)), body), None
+            return State(replace(resolution.version, digest=case.codec.digest(body)), body), None
     return _winning(resolution, a, local, incoming), repr(failure) if failure else None
 
 

@@ -9,7 +9,7 @@ Every call blocks until it has an answer or its deadline, and raises only errors
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 
@@ -67,16 +67,14 @@ class Database(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What is published: CloudEvents' Pub/Sub binding in binary mode (attributes `ce-…`, data the event)."""
 
     data: bytes
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A message as one delivery brought it.
 
     `id` is the message's, the same in every delivery; `ack_id` is this delivery's. `publish_time` is in

@@ -11,6 +11,8 @@ from replication.wire import Document
 
 NEUTRAL = "~/"
 """Begins a neutral reference; Firestore accepts no reference that does not begin with `projects/`."""
+NEUTRAL_MARK = NEUTRAL[:1].encode()
+"""A body without this byte holds no neutral reference."""
 
 
 def rewrite_references(body: bytes, *, source: str, target: str) -> bytes:

@@ -5,8 +5,7 @@ yet, and does not overwrite it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from conflict.version import Version, written
 from replication.metadata import (
@@ -14,17 +13,15 @@ from replication.metadata import (
     Meta,
     MetadataCodec,
     MetadataFault,
-    digest_of,
 )
-from replication.references import NEUTRAL, rewrite_references
+from replication.references import NEUTRAL, NEUTRAL_MARK, rewrite_references
 from replication.wire import Write, micros, set_micros
 
 BASES_MAX = 16
 """How many deletes of one document a tombstone remembers; an echo of an older one replicates again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """One state of one document.
 
     `body` is a serialised Document with nothing but the application's fields, references neutral. `meta` is
@@ -49,8 +46,7 @@ class Snapshot:
         return self.intact and self.update_time <= self.meta.read + FLEET_WRITE_US_MAX  # type: ignore[union-attr]
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """What one replica keeps of a deleted document.
 
     `update_time` is the tombstone's own, in microseconds, 0 where there is none; `version` is None there, and
@@ -66,11 +62,11 @@ class Tombstone:
 
 def read_meta(document: Any, path: str, codec: MetadataCodec) -> tuple[Meta | None, str | None]:
     """What a Document's `_repl` says, or why it is not believed; (None, None) where there is none."""
-    if codec.field not in document.fields:
+    fields = document.fields
+    if codec.field not in fields:
         return None, None
     try:
-        value = document.fields[codec.field]
-        return codec.decode(path, value, update_time=micros(document.update_time)), None
+        return codec.decode(path, fields[codec.field], update_time=micros(document.update_time)), None
     except MetadataFault as fault:
         return None, str(fault)
 
@@ -89,7 +85,7 @@ def take_snapshot(document: Any, *, path: str, prefix: str, codec: MetadataCodec
     document.ClearField("create_time")
     document.ClearField("update_time")
     body = rewrite_references(document.SerializeToString(deterministic=True), source=prefix, target=NEUTRAL)
-    return Snapshot(path, body, digest_of(body), update_time, meta, fault)
+    return Snapshot(path, body, codec.digest(body), update_time, meta, fault)
 
 
 def observed(snapshot: Snapshot, replica: str) -> Version:
@@ -122,9 +118,13 @@ def take_tombstone(document: Any, *, path: str, codec: MetadataCodec) -> Tombsto
 def document_write(path: str, body: bytes, meta: Meta, *, prefix: str, codec: MetadataCodec) -> Any:
     """A Write of `body` with `meta` to the document at `path` below `prefix`; without a precondition."""
     write = Write()
-    write.update.MergeFromString(rewrite_references(body, source=NEUTRAL, target=prefix))
-    write.update.name = prefix + path
-    codec.encode(path, meta, write.update.fields[codec.field])
+    document = write.update
+    # Looking for one byte is ten times faster than for two, and few documents hold this one.
+    document.MergeFromString(
+        rewrite_references(body, source=NEUTRAL, target=prefix) if NEUTRAL_MARK in body else body
+    )
+    document.name = prefix + path
+    codec.encode(path, meta, document.fields[codec.field])
     return write
 
 

@@ -116,7 +116,10 @@ class Fleet:
         # One regular expression for all rules, a group each: the first group that matches is the first rule.
         groups = "|".join(f"({parse_pattern(rule.match).regex})" for rule in self.rules)
         codec = MetadataCodec(
-            field=self.metadata_field, secret=self.secret or b"", drift_limit_us=self.drift_limit_us
+            field=self.metadata_field,
+            secret=self.secret or b"",
+            drift_limit_us=self.drift_limit_us,
+            prefixes=tuple(replica.prefix for replica in self.replicas.values()),
         )
         databases = {(replica.project, replica.database): replica for replica in self.replicas.values()}
         object.__setattr__(self, "codec", codec)

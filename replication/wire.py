@@ -64,7 +64,9 @@ DocumentEventData: Any = _event_class()
 
 def micros(timestamp: Any) -> int:
     """A protobuf timestamp as microseconds since 1970; finer parts are cut off, as Firestore does."""
-    return int(timestamp.seconds * MICROS + timestamp.nanos // 1000)
+    seconds: int = timestamp.seconds
+    nanos: int = timestamp.nanos
+    return seconds * MICROS + nanos // 1000
 
 
 def set_micros(timestamp: Any, value: int) -> None:
@@ -95,8 +97,8 @@ def split_name(name: str) -> tuple[str, str, str] | None:
 
 def is_document_path(path: str) -> bool:
     """Whether a relative path names a document: an even number of segments, none of them empty."""
-    segments = path.split("/")
-    return len(segments) % 2 == 0 and all(segments)
+    # An even number of segments has an odd number of slashes between them.
+    return path.count("/") % 2 == 1 and "//" not in path and path[0] != "/" and path[-1] != "/"
 
 
 def collection_id(path: str) -> str:

@@ -6,7 +6,7 @@ document is back for good. A delete and its tombstone are one Commit, both condi
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from replication.metadata import Meta, path_hash
 from replication.plan import Local, Plan, State
@@ -24,9 +24,16 @@ class Target:
     replica: Replica
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """The writes of one document: its own, and for a create or delete its guard or tombstone."""
+METADATA_BYTES = 1_024
+"""About what a document's name, metadata and preconditions take in a request; protobuf's exact count is one of
+the dearest calls of all, and only requests of many documents are measured by it."""
+
+
+class Unit(NamedTuple):
+    """The writes of one document: its own, and for a create or delete its guard or tombstone.
+
+    `bytes` is about what they take in a request.
+    """
 
     path: str
     writes: tuple[Any, ...]
@@ -50,7 +57,7 @@ def writes_of(decision: Plan, local: Local, target: Target) -> Unit | None:
         writes = _overwrite(body, meta, local, target)
     else:
         writes = _create(body, meta, local, target)
-    return Unit(local.path, writes, sum(write.ByteSize() for write in writes))
+    return Unit(local.path, writes, len(body or b"") + METADATA_BYTES)
 
 
 def _meta(decision: Plan, local: Local) -> Meta:

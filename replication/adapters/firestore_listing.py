@@ -1,5 +1,6 @@
-"""List a collection's documents, page by page in the order of their names, on a plain gRPC stub."""
+"""List a collection's documents in the order of their names, by RunQuery on a plain gRPC stub."""
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,9 +16,9 @@ _RunQueryRequest: Any = firestore.RunQueryRequest.pb()
 _RunQueryResponse: Any = firestore.RunQueryResponse.pb()
 _StructuredQuery: Any = query.StructuredQuery.pb()
 
-PAGE_DOCUMENTS = 100
-_PAGE_SECONDS = 60.0
+_QUERY_SECONDS = 60.0
 _TRIES_MAX = 5
+_PAUSE_SECONDS = 0.25
 
 
 class FirestoreListing:
@@ -42,33 +43,32 @@ class FirestoreListing:
     def documents(self, collection: str, *, equal: Mapping[str, str]) -> Iterator[Any]:
         """A top-level collection's documents whose fields equal these texts, by name.
 
-        Not one moment's state: a document created meanwhile is listed if its name comes later. An interrupted
-        page goes on where it ended, a few times; then raises `Transient`.
+        Not one moment's state: a document created meanwhile is listed if its name comes later. A query that
+        breaks off (Firestore ends one after 60 s) goes on where it was; raises `Transient` when several in a
+        row bring nothing.
         """
         after, failures = "", 0
         while True:
-            listed = 0
             try:
-                for document in self._page(collection, equal, after):
+                for document in self._from(collection, equal, after):
                     after, failures = document.name, 0
-                    listed += 1
                     yield document
             except Transient:
                 failures += 1
                 if failures == _TRIES_MAX:
                     raise
-                continue
-            if listed < PAGE_DOCUMENTS:
+                time.sleep(_PAUSE_SECONDS * 2**failures)
+            else:
                 return
 
     def close(self) -> None:
         """Release the connection; no call may follow."""
         self._channel.close()
 
-    def _page(self, collection: str, equal: Mapping[str, str], after: str) -> Iterator[Any]:
+    def _from(self, collection: str, equal: Mapping[str, str], after: str) -> Iterator[Any]:
         request = _RunQueryRequest(parent=self._parent, structured_query=_structured(collection, equal, after))
         try:
-            for answer in self._query(request, timeout=_PAGE_SECONDS, metadata=self._metadata):
+            for answer in self._query(request, timeout=_QUERY_SECONDS, metadata=self._metadata):
                 if answer.HasField("document"):
                     yield answer.document
         except grpc.RpcError as error:
@@ -76,7 +76,7 @@ class FirestoreListing:
 
 
 def _structured(collection: str, equal: Mapping[str, str], after: str) -> Any:
-    asked = _StructuredQuery(limit={"value": PAGE_DOCUMENTS})
+    asked = _StructuredQuery()
     asked.from_.add(collection_id=collection)
     for name, text in equal.items():
         one = asked.where.composite_filter.filters.add().field_filter

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
+import grpc.experimental
 from google.api_core import exceptions as google_errors
 from google.api_core.gapic_v1 import routing_header
 from google.auth.exceptions import DefaultCredentialsError
@@ -27,6 +28,9 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A streamed answer is read by the thread that waits for it. By default each of its messages, a document,
+    # goes through a thread of the library's own: twice the work of a read.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
     # A write that is retried below us could report the precondition its own first try broke.
     ("grpc.enable_retries", 0),
     ("grpc.primary_user_agent", "firefleet"),

@@ -13,7 +13,7 @@ from replication.errors import EventError, Reason
 from replication.events import Change, Kind, decode
 from replication.metadata import Meta
 from replication.ports import Message
-from replication.snapshot import take_snapshot, tombstone_write
+from replication.snapshot import document_write, take_snapshot, tombstone_write
 from replication.wire import DocumentEventData, set_micros
 from tests.replication.fleets import CODEC, NOW, data, document, fleet, message, text
 
@@ -89,8 +89,28 @@ def test_an_own_reference_reads_the_same_at_every_replica_and_a_foreign_one_stay
         return decode(message("write", replica, value), FLEET).version.digest
 
     own = [digest(one, f"projects/shop/databases/{one}/documents/a/1") for one in ("eu", "us")]
-    foreign = digest("eu", "projects/shop/databases/us/documents/a/1")
+    foreign = digest("eu", "projects/shop/databases/mars/documents/a/1")
     assert own[0] == own[1] != foreign
+
+
+def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_everywhere():
+    """Written at `us`, it is foreign; at `eu`, where it leads, it cannot be told from one of its own."""
+    there = "projects/shop/databases/eu/documents/a/1"
+    value = document("us", "orders/1", BODY, update_time=NOW)
+    value.fields["ref"].reference_value = there
+    made = decode(message("write", "us", value), FLEET)
+    assert made.body is not None
+    arrived = document_write(
+        "orders/1",
+        made.body,
+        Meta(made.version, read=NOW),
+        prefix=FLEET.replica("eu").prefix,
+        codec=FLEET.codec,
+    ).update
+    assert arrived.fields["ref"].reference_value == there
+    set_micros(arrived.update_time, NOW)
+    found = take_snapshot(arrived, path="orders/1", prefix=FLEET.replica("eu").prefix, codec=FLEET.codec)
+    assert found.by_fleet, "else it would be taken for an application's write, and go round"
 
 
 def test_the_official_event_type_and_its_json_form_read_the_same():

@@ -52,7 +52,7 @@ NOTHING = Local("docs/1", None, Tombstone("docs/1"), NOW)
 
 def planned(local: Local, *changes: Change, **kwargs) -> Plan:
     path = changes[0].path
-    return plan(changes, local, replica="apac", rule=FLEET.rule_for(path), reserved="_repl", **kwargs)
+    return plan(changes, local, replica="apac", rule=FLEET.rule_for(path), codec=FLEET.codec, **kwargs)
 
 
 A, B, C = body(x="a"), body(x="b"), body(x="c")
@@ -162,7 +162,7 @@ def test_a_computed_body_is_mixed_and_takes_the_larger_stamp():
 def test_a_policy_that_answers_nonsense_leaves_the_last_write_and_says_so(answer):
     rule = replace(FLEET.rule_for("docs/1"), policy=Custom(name="mine", decide=lambda a, b: answer))
     made = plan(
-        [change({"us": 6}, "us", B)], here({"eu": 5}, "eu", A), replica="apac", rule=rule, reserved="_repl"
+        [change({"us": 6}, "us", B)], here({"eu": 5}, "eu", A), replica="apac", rule=rule, codec=FLEET.codec
     )
     assert made.state == State(version({"eu": 5, "us": 6}, "us", B), B)
     assert made.conflicts[0].failure
