@@ -4,8 +4,9 @@ BIN := .venv/bin
 BACKEND ?= auto
 SEEDS ?= 20000
 MINUTES ?= 10
+SECONDS ?= 60
 
-.PHONY: help demo picture test check lint types imports simulate planted soak fuzz bench bench-analytics lock clean
+.PHONY: help demo picture test check lint types imports simulate replay planted soak fuzz bench bench-analytics lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -30,6 +31,28 @@ types: .venv/.installed ## Strict types
 
 imports: .venv/.installed ## Dependencies point one way
 	$(BIN)/lint-imports
+
+simulate: .venv/.installed ## The core in a simulator, SEEDS histories on all cores, every fault and interleaving
+	$(BIN)/python -m tests.simulation run --seeds $(SEEDS)
+
+replay: .venv/.installed ## One history of the simulator with its trace: make replay SEED=7
+	$(BIN)/python -m tests.simulation replay $(SEED)
+
+planted: .venv/.installed ## Plant faults in the simulated core, one after the other: each must be found
+	$(BIN)/python -m tests.simulation planted
+
+soak: .venv/.installed ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
+	$(BIN)/python -m tests.emulator.soak --minutes $(MINUTES)
+
+fuzz: .venv/.installed ## Coverage-guided fuzzing, for SECONDS, of everything that takes bytes from outside
+	$(BIN)/pip install --quiet "atheris>=3,<4"
+	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -max_len=4096
+
+bench: .venv/.installed ## How fast it is, beside its own ceiling and what one would write instead
+	$(BIN)/python -m tests.bench
+
+bench-analytics: .venv/.installed ## How fast the analytics worker is, and what it saves
+	$(BIN)/python -m tests.bench.bench_analytics
 
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv .venv

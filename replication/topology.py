@@ -17,6 +17,7 @@ from typing import Any, Literal, assert_never
 from conflict.policies import FieldRules, LastWriteWins, Precedence
 from conflict.resolve import OnDelete, Policy
 from replication import config_file
+from replication.analytics.config import analytics_schema, read_analytics
 from replication.config_file import (
     Conflict,
     CustomShape,
@@ -176,6 +177,9 @@ class Fleet:
 def fleet_schema() -> dict[str, Any]:
     """The JSON schema of the file, for editors."""
     schema = FleetShape.model_json_schema()
+    section = analytics_schema()
+    schema["$defs"] |= section.pop("$defs", {})
+    schema["properties"]["analytics"] = section
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "firefleet"}
 
 
@@ -198,6 +202,9 @@ def parse_fleet(
     source = read_yaml(text, file=file)
     shape = config_file.read_shape(source)
     problems = list(_contradictions(shape))
+    if shape.analytics is not None:
+        _, mistakes = read_analytics(shape.analytics, replicas=tuple(shape.replicas), topic=shape.topic)
+        problems += [(("analytics", *key), mistake) for key, mistake in mistakes]
     policies = []
     for at, rule in enumerate(shape.collections):
         with _noting(problems, ("collections", at, "conflict", "policy")):

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "provision": "Create the topics and subscriptions that are missing.",
     "capture": "Receive Eventarc's events of all replicas and publish the changes.",
     "replicate": "Apply the other replicas' changes to one replica, until SIGTERM.",
+    "analytics": "Buffer one region's analytics events and write them in batches.",
     "publish": "Publish synthetic changes, for test harnesses.",
 }
 """Each command and its line of help; it is the object `command` of the module `workers.{name}`."""

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.analytics.config import Analytics, parse_analytics
 from replication.errors import FirefleetError, Transient
 from replication.topology import Fleet, Replica
 from workers.config import ConfigFile
@@ -47,7 +48,18 @@ class Resource:
 
 def topics(fleet: Fleet) -> tuple[str, ...]:
     """The ids of the topics the fleet needs."""
-    return (fleet.topic, fleet.dead_letter_topic)
+    needed: tuple[str, ...] = (fleet.topic, fleet.dead_letter_topic)
+    if (analytics := _analytics(fleet)) is not None:
+        needed += (analytics.topic, analytics.dead_letters)
+        if analytics.warehouse is not None:
+            needed += (analytics.warehouse.topic,)
+    return needed
+
+
+def _analytics(fleet: Fleet) -> Analytics | None:
+    if fleet.analytics is None:
+        return None
+    return parse_analytics(fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic)
 
 
 def subscriptions(fleet: Fleet) -> Mapping[str, SubscriptionSettings]:
@@ -63,7 +75,27 @@ def subscriptions(fleet: Fleet) -> Mapping[str, SubscriptionSettings]:
         )
         for replica in fleet.replicas
     }
-    return wanted | {fleet.dead_letter_subscription: SubscriptionSettings(topic=fleet.dead_letter_topic)}
+    wanted[fleet.dead_letter_subscription] = SubscriptionSettings(topic=fleet.dead_letter_topic)
+    if (analytics := _analytics(fleet)) is not None:
+        wanted |= _analytics_subscriptions(analytics, tuple(fleet.replicas))
+    return wanted
+
+
+def _analytics_subscriptions(
+    analytics: Analytics, replicas: tuple[str, ...]
+) -> Mapping[str, SubscriptionSettings]:
+    # The warehouse's topic has none here: a BigQuery subscription drains it.
+    wanted = {
+        analytics.subscription(replica): SubscriptionSettings(
+            topic=analytics.topic,
+            filter=analytics.subscription_filter(replica, replicas),
+            ack_deadline=analytics.ack_deadline_s,
+            dead_letter_topic=analytics.dead_letters,
+        )
+        for replica in replicas
+    }
+    wanted[analytics.dead_letter_subscription] = SubscriptionSettings(topic=analytics.dead_letters)
+    return wanted
 
 
 _COMPARED = ("topic", "filter", "ack_deadline", "retention", "dead_letter_topic", "delivery_attempts")

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from replication.events import TYPE_PREFIX, parse_event
 from replication.ports import Message, Publisher
 from replication.topology import Fleet, Replica
 from replication.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
+from workers.analytics.publish import publish_analytics
 from workers.config import ConfigFile
 
 UNCONFIRMED_MAX = 5_000
@@ -178,6 +180,12 @@ def _now() -> int:
 @click.option("--deletes", type=click.FloatRange(0, 100), default=0.0, help="Percent that are deletes.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the payloads; part of the ids.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--analytics", is_flag=True, help="Publish analytics events instead, some twice and some wrong.")
+@click.option(
+    "--manifest",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="With --analytics: write what was published here, a JSON object a line.",
+)
 @click.pass_obj
 def command(
     file: ConfigFile,
@@ -190,11 +198,22 @@ def command(
     deletes: float,
     seed: int,
     json_wanted: bool,
+    analytics: bool,
+    manifest: Path | None,
 ) -> None:
     """Publish synthetic changes to the topic, in the wire format, without any database.
 
     The workers of the other replicas will write these documents: never do this to a fleet that is in use.
     """
+    if analytics:
+        sent = publish_analytics(
+            file, replica=replica, count=count, rate=rate or None, seed=seed, manifest=manifest
+        )
+        text = f"{sent} analytics events of {replica} published"
+        click.echo(orjson.dumps({"replica": replica, "published": sent}) if json_wanted else text)
+        return
+    if manifest is not None:
+        raise ConfigError("--manifest: only --analytics writes one; add it, or leave the manifest out")
     if not is_document_path(f"{collection}/x"):
         raise ConfigError(f"--collection: '{collection}' is no collection's path; write one such as orders")
     fleet = file.load()

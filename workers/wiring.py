@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from replication.adapters.otel import open_telemetry
-
 from replication.adapters.firestore import open_database
+from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.topology import Fleet
 from workers.driver import Clients

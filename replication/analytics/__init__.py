@@ -5,5 +5,5 @@
                                                  └── anonymise ──> the warehouse's copy
 
 No clock, thread, client or environment here: times and keys are arguments, and what a flush does with its
-documents is `workers.analytics_flush`.
+documents is `workers.analytics.flush`.
 """

@@ -111,7 +111,9 @@ def command(
     else:
         print_report(outcome, console)
     if picture is not None:
-        canvas = Console(record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
+        canvas = Console(
+            record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
+        )
         print_report(outcome, canvas)
         canvas.save_svg(picture, title=f"firefleet demo --backend {chosen}")
     if not outcome.proof.equal:

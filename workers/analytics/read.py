@@ -1,0 +1,90 @@
+"""`firefleet analytics read`: the stored events of a replica, each once, one JSON object a line."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
+from datetime import datetime
+
+import click
+import orjson
+
+from replication.adapters.firestore_listing import FirestoreListing
+from replication.analytics.packing import StoredEvent
+from replication.analytics.reader import Tally, read_events
+from replication.analytics.schema import event_micros, parse_time
+from workers.analytics.wiring import load_analytics
+from workers.config import ConfigFile
+
+
+class Moment(click.ParamType[int]):
+    """A point in time as RFC 3339, in microseconds since 1970."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See `click.ParamType.convert`."""
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"{value!r} is no time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
+        return event_micros(moment)
+
+
+@click.command("read")
+@click.option("--replica", required=True, help="The replica to read from.")
+@click.option("--type", "event_type", help="Only events of this type.")
+@click.option("--region", help="Only events of this region.")
+@click.option("--since", type=Moment(), help="Only events of this time (RFC 3339) or later.")
+@click.option("--until", type=Moment(), help="Only events before this time.")
+@click.option("--count", is_flag=True, help="Print only how many: documents, events, and copies left out.")
+@click.pass_obj
+def command(
+    file: ConfigFile,
+    *,
+    replica: str,
+    event_type: str | None,
+    region: str | None,
+    since: int | None,
+    until: int | None,
+    count: bool,
+) -> None:
+    """Print the stored events of a replica, each once, one JSON object a line.
+
+    Reads either layout. Events come in the order they are stored in, which is not that of their times.
+    """
+    fleet = file.load()
+    settings = load_analytics(file, fleet)
+    asked = {"type": event_type, "region": region}
+    equal = {name: text for name, text in asked.items() if text is not None}
+    tally = Tally()
+    with closing(FirestoreListing(fleet.replica(replica))) as listing:
+        for line in _lines(listing, settings.collection, equal, tally, since=since, until=until):
+            if not count:
+                sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    if count:
+        click.echo(orjson.dumps(asdict(tally)))
+
+
+def _lines(
+    listing: FirestoreListing,
+    collection: str,
+    equal: Mapping[str, str],
+    tally: Tally,
+    *,
+    since: int | None,
+    until: int | None,
+) -> Iterator[bytes]:
+    for event in read_events(listing.documents(collection, equal=equal), tally):
+        if _within(event, since, until):
+            yield orjson.dumps(event.body, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _within(event: StoredEvent, since: int | None, until: int | None) -> bool:
+    if since is None and until is None:
+        return True
+    time = parse_time(event.body["time"])
+    return (since is None or time >= since) and (until is None or time < until)
