@@ -1,0 +1,126 @@
+"""Capture of every replica: events come in no order, late, more than once, and again after a failure."""
+
+from typing import TYPE_CHECKING, Any
+
+from replication.adapters.memory import Change
+from replication.classify import classify, needs_tombstone
+from replication.events import Event, parse_event
+from replication.ports import Found
+from replication.wire import micros
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class _Task:
+    """One delivery of one event. `event` and `found` are set once its tombstone was read."""
+
+    __slots__ = ("body", "event", "found", "headers", "replica")
+
+    def __init__(self, replica: str, body: bytes, headers: dict[str, str]) -> None:
+        self.replica, self.body, self.headers = replica, body, headers
+        self.event: Event | None = None
+        self.found: Found | None = None
+
+
+class Capture:
+    """Takes events of all replicas, one move of one event at a time."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.pending: list[_Task] = []
+        self._late: list[_Task] = []
+        self._conflict_log = f"{world.fleet.codec.conflicts}/"
+
+    def offer(self, replica: str, change: Change) -> None:
+        """Eventarc has an event; some come minutes later."""
+        world = self._world
+        if change.headers["ce-document"].startswith(self._conflict_log) and not world.dice.chance(50):
+            return  # always dropped by its path alone, and most events are of it: a few are enough
+        task = _Task(replica, change.body, change.headers)
+        if world.rate(world.knobs.late_captures):
+            self._late.append(task)
+            return
+        self.pending.append(task)
+        if world.rate(world.knobs.duplicate_events):
+            self.pending.append(_Task(replica, change.body, change.headers))
+            world.sometimes("duplicate event")
+
+    def release(self) -> None:
+        """Let what was held back come now."""
+        if self._late:
+            self._world.sometimes("late capture")
+        self.pending += self._late
+        self._late.clear()
+
+    def lose(self, replica: str) -> None:
+        """A replica is dead for ever, and its events with it."""
+        self.pending = [task for task in self.pending if task.replica != replica]
+        self._late = [task for task in self._late if task.replica != replica]
+
+    def move(self) -> bool:
+        """One step of one event: read the tombstone, or classify and publish."""
+        pending = self.pending
+        if not pending:
+            return False
+        world, last = self._world, len(pending) - 1
+        at = world.dice.below(last + 1)
+        task = pending[at]
+        pending[at] = pending[last]
+        pending.pop()
+        if task.event is None and self._reads(task):
+            return True
+        if world.rate(world.knobs.capture_failures):
+            world.sometimes("capture retried")
+            task.event = None
+            pending.append(task)
+            return True
+        self._publish(task)
+        if world.rate(world.knobs.capture_failures // 4):
+            # Published, but the answer was lost: Eventarc sends the event again.
+            task.event = None
+            pending.append(task)
+        return True
+
+    def _reads(self, task: _Task) -> bool:
+        """Parse the event; whether that step went into reading its tombstone, or into failing to."""
+        world = self._world
+        task.event = event = parse_event(task.body, task.headers)
+        path = needs_tombstone(event, world.capture_fleet)
+        if path is None:
+            return False
+        if world.unreachable(task.replica):
+            world.sometimes("capture retried")
+            task.event = None
+            if world.calm:
+                # Dead for ever: Eventarc gives up after a day.
+                self.lose(task.replica)
+                return True
+            self.pending.append(task)
+            return True
+        [task.found] = world.databases[task.replica].read([path], timeout=0)
+        self.pending.append(task)
+        world.sometimes("tombstone read by capture")
+        return True
+
+    def _publish(self, task: _Task) -> None:
+        world, event = self._world, task.event
+        assert event is not None
+        self._captured(task.replica, event)
+        message = classify(event, world.capture_fleet, task.found)
+        if message is None:
+            return
+        kind = message.attributes["kind"]
+        world.sometimes(f"captured: {kind}")
+        if message.attributes.get("heal"):
+            world.sometimes(f"heal: {kind}")
+        world.publish(message)
+
+    def _captured(self, replica: str, event: Any) -> None:
+        data = event.data
+        dot = (
+            micros(data.value.update_time) if data.HasField("value") else micros(data.old_value.update_time) + 1
+        )
+        number = self._world.facts.by_dot.get((replica, event.path, dot))
+        if number is not None:
+            self._world.history.captured.add(number)

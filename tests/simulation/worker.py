@@ -1,0 +1,340 @@
+"""A worker's driver in the simulation: performs the core's effects one a move, and lets them fail.
+
+The faults are those of `workers.driver`: a request fails and its writes landed, or half of them, or none, or
+later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two effects.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+from replication.apply import apply
+from replication.effects import (
+    Acknowledge,
+    BatchWrite,
+    Commit,
+    Effect,
+    Expired,
+    Observe,
+    Pause,
+    Postpone,
+    Publish,
+    Read,
+    Reading,
+    Steps,
+)
+from replication.errors import ConditionFailed, Refused, Transient
+from replication.plan import Outcome
+from replication.ports import Received, Written
+from replication.wire import Write
+from replication.writes import Target
+from tests.simulation.history import Ack, Lag
+from tests.simulation.record import Fact, LateWrite, is_for
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SENT_UNTIL_US = 8_500_000
+"""As in `workers.driver`: no write is sent later than this after its read."""
+LANDS_UNTIL_US = 9_900_000
+"""What is on its way lands until this after its read: less than the 10 s by which writes are recognised."""
+RENEWED_US = 20_000_000
+LEASE_S = 60
+
+
+class Worker:
+    """One puller of one replica."""
+
+    def __init__(self, world: "World", replica: str, number: int) -> None:
+        self._world = world
+        self.replica = world.fleet.replica(replica)
+        self.name = f"worker {replica}-{number}"
+        self._target = Target(world.fleet, self.replica)
+        self._database = world.databases[replica]
+        self._subscription = world.subscriptions[replica]
+        self._steps: Steps | None = None
+        self._answer: Any = None
+        self._error: Exception | None = None
+        self._held: dict[str, Received] = {}
+        self._renewed = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is applying a batch."""
+        return self._steps is not None
+
+    def move(self) -> bool:
+        """Pull, or perform the next effect; False when there is nothing to do."""
+        if self._steps is None:
+            return self._pull()
+        world = self._world
+        self._renew()
+        answer, error = self._answer, self._error
+        self._answer = self._error = None
+        try:
+            effect = self._steps.send(answer) if error is None else self._steps.throw(error)
+        except StopIteration:
+            assert not self._held, "the core ended a batch without settling all of it"
+            self._done()
+            return True
+        if world.rate(world.knobs.crashes):
+            world.sometimes(f"crash before {type(effect).__name__}")
+            self.crash()
+            return True
+        try:
+            self._answer = self._perform(effect)
+        except (Transient, ConditionFailed, Refused, Expired) as failure:
+            self._error = failure
+            world.say(f"{self.name}: {type(effect).__name__} fails: {type(failure).__name__} {failure}")
+        if world.rate(world.knobs.crashes):
+            world.sometimes(f"crash after {type(effect).__name__}")
+            self.crash()
+        return True
+
+    def crash(self) -> None:
+        """The process dies; what it held comes again when its lease has run out, or at once."""
+        world = self._world
+        world.say(f"{self.name} dies")
+        if self._steps is not None:
+            self._steps.close()
+        if self._held and world.dice.chance(500):
+            self._subscription.extend(list(self._held), 0)
+        self._done()
+
+    def _done(self) -> None:
+        self._steps, self._answer, self._error = None, None, None
+        self._held = {}
+
+    def _pull(self) -> bool:
+        world = self._world
+        if not world.unacked[self.replica.id]:
+            return False
+        batch = self._subscription.pull(world.knobs.batch, timeout=0)
+        if not batch:
+            return False
+        self._held = {item.ack_id: item for item in batch}
+        self._renewed = world.clock.now
+        world.history.held_max = max(world.history.held_max, len(batch))
+        if any(self._subscription.attempts(item.id) > 1 for item in batch):
+            world.sometimes("redelivery")
+        if world.trace is not None:
+            world.say(f"{self.name} takes messages {' '.join(item.id for item in batch)}")
+        self._steps = apply(batch, self._target)
+        return True
+
+    def _renew(self) -> None:
+        world = self._world
+        if world.clock.now - self._renewed > RENEWED_US and self._held and world.knobs.extends:
+            self._renewed = world.clock.now
+            self._subscription.extend(list(self._held), LEASE_S)
+
+    # ── effects ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Read():
+                return self._read(effect)
+            case BatchWrite():
+                return self._write(effect.writes, effect.read_at, atomic=False)
+            case Commit():
+                return self._write(effect.writes, effect.read_at, atomic=True)
+            case Publish():
+                return self._publish(effect)
+            case Acknowledge():
+                return self._acknowledge(effect.ack_ids)
+            case Observe():
+                return self._observe(effect)
+            case Postpone():
+                return self._postpone(effect)
+            case Pause():
+                return self._world.sometimes("pause")
+            case _:
+                assert_never(effect)
+
+    def _read(self, effect: Any) -> Reading:
+        world = self._world
+        if world.unreachable(effect.replica):
+            world.sometimes("database down")
+            raise Transient(f"{effect.replica} is down")
+        if world.rate(world.knobs.transient_reads):
+            raise Transient("a read fails")
+        at = world.clock.now
+        found = world.databases[effect.replica].read(effect.paths, timeout=0)
+        if effect.paths and effect.paths[0].startswith(world.fleet.codec.tombstones):
+            world.sometimes("tombstone read")
+        if world.trace is not None:
+            world.say(f"{self.name} reads {effect.replica}: {' '.join(effect.paths)}")
+        return Reading(found, at)
+
+    def _write(self, writes: Sequence[Any], read_at: Any, *, atomic: bool) -> Any:
+        world, knobs = self._world, self._world.knobs
+        if read_at is not None and world.clock.now - read_at > SENT_UNTIL_US:
+            world.sometimes("read too old")
+            raise Expired("the read is too long ago")
+        if world.unreachable(self.replica.id):
+            raise Transient(f"{self.replica.id} is down")
+        if knobs.cursed:
+            refused = self._refuse_cursed(writes, atomic=atomic)
+            if refused is not None:
+                return refused
+        if world.rate(knobs.unknown_writes):
+            self._half(writes, atomic=atomic)
+            raise Transient("the answer is lost")
+        if read_at is not None and world.rate(knobs.late_writes):
+            world.late.append(self._late(writes, read_at, atomic=atomic))
+            raise Transient("no answer in time")
+        if not atomic and world.rate(knobs.aborted_writes):
+            return self._abort_some(writes)
+        try:
+            return world.store(self.replica.id, writes, atomic=atomic)
+        except ConditionFailed:
+            guarded = any(
+                world.fleet.codec.tombstones in (write.delete or write.update.name) for write in writes
+            )
+            world.sometimes("guard failed" if guarded else "failed precondition")
+            raise
+
+    def _late(self, writes: Sequence[Any], read_at: int, *, atomic: bool) -> LateWrite:
+        # Copies: the core may go on with its own.
+        copies = [Write.FromString(write.SerializeToString()) for write in writes]
+        return LateWrite(self.replica.id, copies, atomic, until=read_at + LANDS_UNTIL_US)
+
+    def _half(self, writes: Sequence[Any], *, atomic: bool) -> None:
+        """A request of unknown outcome: all of it landed, or a part, or nothing."""
+        world = self._world
+        landed: Sequence[Any] = writes if world.dice.chance(500) else ()
+        if not atomic and len(writes) > 1:
+            landed = [write for write in writes if world.dice.chance(500)]
+            world.sometimes("half a batch landed")
+        world.sometimes("unknown, landed" if landed else "unknown, not landed")
+        if landed:
+            try:
+                world.store(self.replica.id, landed, atomic=atomic)
+            except (ConditionFailed, Refused):
+                world.sometimes("unknown, condition failed")
+
+    def _abort_some(self, writes: Sequence[Any]) -> list[Written]:
+        """Some writes of a batch get a status of their own that asks for another try."""
+        world = self._world
+        aborted = [world.dice.chance(500) for _ in writes]
+        world.sometimes("status aborted")
+        kept = [write for write, lost in zip(writes, aborted, strict=True) if not lost]
+        outcomes = iter(world.store(self.replica.id, kept, atomic=False) if kept else ())
+        return [Written(10, 0, "aborted") if lost else next(outcomes) for lost in aborted]
+
+    def _refuse_cursed(self, writes: Sequence[Any], *, atomic: bool) -> list[Written] | None:
+        """Firestore never takes some documents: a status of their own, or the whole request is void."""
+        world = self._world
+        cursed = [_is_cursed(write) for write in writes]
+        if not any(cursed):
+            return None
+        world.sometimes("refused write")
+        if atomic or world.dice.chance(500):
+            raise Refused("invalid document in the request")
+        kept = [write for write, bad in zip(writes, cursed, strict=True) if not bad]
+        outcomes = iter(world.store(self.replica.id, kept, atomic=False) if kept else ())
+        return [Written(3, 0, "invalid document") if bad else next(outcomes) for bad in cursed]
+
+    def _publish(self, effect: Any) -> None:
+        world = self._world
+        messages = effect.messages
+        failing = world.rate(world.knobs.failed_publishes)
+        if failing:
+            world.sometimes("publish failed")
+            messages = messages[: world.dice.below(len(messages) + 1)]
+        for message in messages:
+            if effect.dead_letters:
+                self._bury(message)
+                continue
+            number = world.publish(message)
+            fact = world.facts.messages[number]
+            if message.attributes["kind"] == "violation" and fact is not None:
+                world.sometimes("misplaced write sent back")
+                world.facts.forwarded[fact.path, fact.source, fact.dot] = True
+            elif "to" in message.attributes:
+                world.sometimes("push-back")
+        if failing:
+            raise Transient("Pub/Sub confirms nothing")
+
+    def _bury(self, letter: Any) -> None:
+        world = self._world
+        world.sometimes("dead letter")
+        for item in self._held.values():
+            if _letter_id(item.id, self.replica.id) == letter.attributes["id"]:
+                world.history.buried[f"{item.id} at {self.replica.id}"] += 1
+                world.say(f"{self.name}: dead letter {item.id}", letter.attributes["error"])
+
+    def _acknowledge(self, ack_ids: Sequence[str]) -> None:
+        world, replica = self._world, self.replica.id
+        acked = [self._held.pop(ack_id) for ack_id in ack_ids]
+        world.history.acks += [self._ack(item) for item in acked]
+        if world.rate(world.knobs.failed_acks):
+            world.sometimes("acknowledgement lost")
+            return
+        if world.trace is not None:
+            world.say(f"{self.name} acknowledges {' '.join(ack_ids)}")
+        self._subscription.acknowledge(ack_ids)
+        for item in acked:
+            world.unacked[replica].pop(item.id, None)
+
+    def _postpone(self, effect: Any) -> None:
+        self._world.sometimes("postponed")
+        self._subscription.extend(effect.ack_ids, effect.seconds)
+        for ack_id in effect.ack_ids:
+            del self._held[ack_id]
+
+    def _ack(self, item: Received) -> Ack:
+        world, replica = self._world, self.replica.id
+        fact = world.facts.messages[item.id]
+        attributes = item.message.attributes
+        if not is_for(attributes, replica):
+            return Ack(replica, item.id, {}, {}, settled=True)
+        if fact is None or attributes.get("kind") not in {"write", "delete", "merged", "violation"}:
+            return Ack(replica, item.id, {}, {}, f"{item.id} at {replica}" in world.history.buried)
+        standing = world.facts.standing.get((replica, fact.path), {})
+        needs = fact.needs
+        if all(standing.get(name, 0) >= dot for name, dot in needs.items()) and fact.kind != "violation":
+            return Ack(replica, item.id, needs, needs, settled=False)
+        return Ack(replica, item.id, needs, dict(standing), self._settled(item, fact))
+
+    def _settled(self, item: Received, fact: Fact) -> bool:
+        world, replica = self._world, self.replica.id
+        if f"{item.id} at {replica}" in world.history.buried:
+            return True
+        if fact.kind == "violation":
+            return (replica, fact.path, fact.source, fact.dot) in world.facts.records
+        rule = world.fleet.rule_for(fact.path)
+        if rule.primary is not None and fact.source != rule.primary:
+            return fact.kind == "merged" or (fact.path, fact.source, fact.dot) in world.facts.forwarded
+        return False
+
+    def _observe(self, effect: Any) -> None:
+        world, replica = self._world, self.replica.id
+        sometimes = world.sometimes
+        for observation in effect.observations:
+            sometimes(f"outcome: {observation.outcome.value}")
+            conflict = observation.conflict
+            if conflict is not None:
+                if conflict.failure:
+                    sometimes("policy failed")
+                if conflict.winner.version.mixed:
+                    sometimes("computed body")
+            if observation.faults:
+                sometimes("metadata not believed")
+            fact = world.facts.messages.get(observation.message_id)
+            if observation.outcome is Outcome.DEAD_LETTER or fact is None:
+                continue
+            if observation.lag_us is not None:
+                landed = world.facts.landed.get((replica, fact.path), ())
+                true = tuple(time - fact.commit_time for time in landed)
+                world.history.lags.append(Lag(replica, observation.message_id, observation.lag_us, true))
+
+
+def _letter_id(message: str, target: str) -> str:
+    return hashlib.blake2b(f"{message}\0{target}".encode(), digest_size=16).hexdigest()
+
+
+def _is_cursed(write: Any) -> bool:
+    """Whether a write brings a cursed body, as a document or in the conflict log."""
+    fields = write.update.fields
+    return bool("cursed" in fields or ("body" in fields and "cursed" in fields["body"].map_value.fields))

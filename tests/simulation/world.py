@@ -1,0 +1,318 @@
+"""One history: databases, topic, captures, workers and applications in one thread, one move at a time.
+
+Who moves next, and every fault, is drawn from the dice of the step (see `dice`). The code under test is the
+real one: `replication.apply` is driven one effect at a time, `replication.classify` one event at a time; this
+module is their world and writes down what happened.
+"""
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from replication.adapters.memory import Change, MemoryDatabase, MemoryTopic
+from replication.adapters.memory_pubsub import Retained
+from replication.errors import FirefleetError
+from replication.ports import Message
+from replication.topology import Fleet
+from tests.simulation.application import Application
+from tests.simulation.capture import Capture
+from tests.simulation.chaos import Chaos
+from tests.simulation.dice import Dice
+from tests.simulation.history import AppWrite, History
+from tests.simulation.knobs import PRIMARY, Knobs, fleet_of
+from tests.simulation.record import Facts, LateWrite, clock_of, fact_of, finals_of, is_for, logged_of
+from tests.simulation.trace import START_US, describe
+from tests.simulation.worker import Worker
+
+LEASE_S = 60
+STEPS_PER_OPERATION = 12
+SETTLING = 1 << 32
+"""The first step of settling: its dice are apart from those of the history."""
+
+
+class Clock:
+    """The world's time in µs; only ever moves forward."""
+
+    latest: "Clock"
+    """The clock of the history under way, for planted bugs that look at a clock where they must not."""
+
+    def __init__(self) -> None:
+        self.now = START_US
+        Clock.latest = self
+
+    def read(self) -> int:
+        return self.now
+
+    def skewed(self, skew_us: int) -> Callable[[], int]:
+        """A replica's own view of the time."""
+        return lambda: self.now + skew_us
+
+
+class World:
+    """A fleet and everything around it, from one seed."""
+
+    def __init__(self, seed: int, knobs: Knobs, trace: list[str] | None = None) -> None:
+        self.seed, self.knobs, self.trace = seed, knobs, trace
+        self.base = seed << 40
+        self.dice = Dice(self.base - 1)
+        self.clock = Clock()
+        self.history = History(knobs)
+        self.facts = Facts()
+        self.calm = False
+        self.dead: str | None = None
+        self.down: list[str] = []
+        self.log: list[Message] = []
+        self.late: list[LateWrite] = []
+        self.unacked: dict[str, dict[str, str]] = {name: {} for name in knobs.ids}
+        self.fleet = _fleet(knobs)
+        self.capture_fleet = _fleet(knobs, misconfigured=knobs.misplacing_capture)
+        self.databases = {name: self._database(name) for name in knobs.ids}
+        self.topic = MemoryTopic(now=self.clock.read, order=self._order)
+        self.subscriptions = {
+            name: self.topic.subscription(name, ack_deadline_s=LEASE_S, filter=self._filter(name))
+            for name in knobs.ids
+        }
+        self.capture = Capture(self)
+        self.workers = [Worker(self, name, number) for number in range(knobs.workers) for name in knobs.ids]
+        self.applications = [Application(self, name) for name in knobs.ids]
+        self.chaos = Chaos(self)
+
+    # ── what happens ──────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, steps: Iterable[int] | None = None) -> History:
+        """Live through the history, let it settle, replay its log; returns what happened.
+
+        `steps` are the steps to take, where not all: what a shrinker leaves of them.
+        """
+        history = self.history
+        try:
+            for step in range(self.knobs.operations * STEPS_PER_OPERATION) if steps is None else steps:
+                self._step(step)
+            self._settle("settling")
+            history.finals = finals_of(self)
+            if not history.restless:
+                self._replay()
+        except Exception:  # noqa: BLE001  whatever the core raises is a finding, with its seed
+            history.crashed = traceback.format_exc()
+        history.logged = logged_of(self)
+        history.dead = self.dead
+        return history
+
+    def _step(self, step: int) -> None:
+        knobs = self.knobs
+        self.dice = dice = Dice(self.base + step)
+        self.clock.now += 1 + dice.below(knobs.tick_us)
+        if self.late and dice.chance(300):
+            self._land_late()
+        others = knobs.capture_weight + knobs.worker_weight + knobs.chaos_weight
+        # One operation in so many steps, whatever the weights of the rest.
+        if dice.below(STEPS_PER_OPERATION) == 0:
+            dice.pick(self.applications).move()
+            return
+        move = dice.below(others)
+        if move < knobs.worker_weight:
+            dice.pick(self.workers).move()
+        elif move < knobs.worker_weight + knobs.capture_weight:
+            self.capture.move()
+        else:
+            self.chaos.move()
+
+    def _settle(self, what: str) -> None:
+        """No more writes and faults: deliver everything, until nothing moves, or never will."""
+        self.calm = True
+        self.down = [self.dead] if self.dead else []
+        self.capture.release()
+        while self.late:
+            self._land_late()
+        living = [worker for worker in self.workers if worker.replica.id != self.dead]
+        mourners = [worker for worker in self.workers if worker.replica.id == self.dead]
+        movers: list[Any] = [*living, *[self.capture] * len(living)]
+        budget = 1_500 + 200 * len(self.history.writes) + 60 * len(self.log)
+        first, seen, active = self.history.published, -1, list(movers)
+        for step in range(budget):
+            self.dice = dice = Dice(self.base + SETTLING + step)
+            self.clock.now += 1 + dice.below(1_000)
+            if mourners and dice.chance(100):
+                dice.pick(mourners).move()
+            at = dice.below(len(active))
+            if active[at].move():
+                continue
+            # Who had nothing to do is asked again only when there is something new.
+            active[at] = active[-1]
+            active.pop()
+            if active:
+                continue
+            stirred = self.history.published + len(self.capture.pending)
+            if stirred == seen:
+                if self._at_rest(living):
+                    break
+                # What a crashed worker held comes back when its lease runs out.
+                self.clock.now += (LEASE_S + 1) * 1_000_000
+            seen, active = stirred, list(movers)
+        else:
+            self.history.restless = (
+                f"after {budget} moves of {what}, in which {self.history.published - first} messages were "
+                "published, it still moves"
+            )
+        self.base += 1 << 34
+
+    def _at_rest(self, living: Sequence[Worker]) -> bool:
+        if self.capture.pending or any(worker.busy for worker in living):
+            return False
+        # Violations wait for their primary, however long it is dead; nothing else may wait with them.
+        waits = {"violation"} if self.dead == PRIMARY else set()
+        return all(
+            kind in waits
+            for name, unacked in self.unacked.items()
+            if name != self.dead
+            for kind in unacked.values()
+        )
+
+    def _replay(self) -> None:
+        """Publish a part of the log again, in half of the histories; all of it in a few."""
+        dice = Dice(self.base)
+        part = dice.pick((0, 0, 0, 0, 0, 0, 100, 100, 250, 250, 500, 1000))
+        if not part:
+            return
+        messages = [message for message in self.log if dice.chance(part)]
+        for message in dice.shuffle(messages):
+            self.publish(message, logged=False)
+        self._settle("replaying")
+        self.history.replayed = finals_of(self)
+
+    def _land_late(self) -> None:
+        late = self.late.pop(self.dice.below(len(self.late)))
+        if self.clock.now > late.until:
+            self.say("a late write expires", late.replica)
+            return
+        self.sometimes("late write landed")
+        self.say("a late write arrives", late.replica)
+        try:
+            self.store(late.replica, late.writes, atomic=late.atomic)
+        except FirefleetError:
+            # Its condition no longer holds, as with any other write.
+            self.sometimes("late write refused")
+
+    # ── the world's services ──────────────────────────────────────────────────────────────────────────────
+
+    def publish(self, message: Message, *, logged: bool = True) -> str:
+        """Put a message on the topic, and keep it for replays."""
+        number = self.topic.publish(message)
+        self.facts.messages[number] = fact = fact_of(message, self.fleet)
+        for name, unacked in self.unacked.items():
+            if not self.knobs.filters or is_for(message.attributes, name):
+                unacked[number] = message.attributes.get("kind", "")
+        self.history.published += 1
+        if logged:
+            self.log.append(message)
+        else:
+            self.history.replays += 1
+        if self.trace is not None:
+            receiver = f" to {message.attributes['to']}" if "to" in message.attributes else ""
+            heal = " heal" if message.attributes.get("heal") else ""
+            self.say(f"message {number}: {message.attributes.get('kind')}{receiver}{heal} {fact}")
+        return number
+
+    def store(self, replica: str, writes: Sequence[Any], *, atomic: bool) -> Any:
+        """Let a database take a worker's writes, and write down what that made durable."""
+        database = self.databases[replica]
+        if atomic:
+            time = database.commit(writes, timeout=0)
+            for write in writes:
+                self._landed(replica, write, time)
+            return time
+        outcomes = database.batch_write(writes, timeout=0)
+        for write, outcome in zip(writes, outcomes, strict=True):
+            if outcome.code == 0:
+                self._landed(replica, write, outcome.commit_time)
+            else:
+                self.sometimes("failed precondition")
+        return outcomes
+
+    def _landed(self, replica: str, write: Any, time: int) -> None:
+        if not write.HasField("update") or write.HasField("update_mask"):
+            return
+        path = write.update.name[len(self.databases[replica].prefix) :]
+        codec = self.fleet.codec
+        if path.startswith(codec.conflicts):
+            self.facts.log(replica, path, write.update, codec)
+            return
+        if path.startswith(codec.tombstones):
+            path = write.update.fields["path"].string_value
+        key = (replica, path)
+        self.facts.stand(key, clock_of(write.update, codec.field))
+        self.facts.landed.setdefault(key, []).append(time)
+        if self.trace is not None:
+            self.say(f"stored at {replica}: {path}", describe(write.update, codec.field))
+
+    def unreachable(self, replica: str) -> bool:
+        """Whether a replica's database is down."""
+        return replica in self.down
+
+    def rate(self, per_mille: int) -> bool:
+        """Whether a fault happens now; never once the history settles."""
+        return not self.calm and self.dice.chance(per_mille)
+
+    def sometimes(self, what: str) -> None:
+        """Count that something worth reaching was reached."""
+        self.history.sometimes[what] += 1
+
+    def say(self, what: str, *more: object) -> None:
+        """One line of the trace."""
+        if self.trace is not None:
+            seconds = (self.clock.now - START_US) / 1_000_000
+            self.trace.append(f"{seconds:12.6f}  {what} {' '.join(map(str, more))}".rstrip())
+
+    def wrote(self, write: AppWrite) -> None:
+        """Write down an application's write."""
+        self.history.writes.append(write)
+        self.facts.origins.append(self.facts.seen_at(write.parents) | {write.replica})
+        self.facts.by_dot[write.replica, write.path, write.dot] = write.number
+        self.facts.last_local[write.replica, write.path] = write.number
+        self.facts.stand((write.replica, write.path), {write.replica: write.dot})
+
+    # ── its parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _database(self, name: str) -> MemoryDatabase:
+        knobs = self.knobs
+        skew = self.dice.below(2 * knobs.skew_us + 1) - knobs.skew_us if knobs.skew_us else 0
+        database = MemoryDatabase(
+            "sim",
+            name,
+            now=self.clock.skewed(skew),
+            whole_second_times=knobs.whole_seconds,
+            unchanged_fires=knobs.unchanged_fires,
+        )
+
+        def changed(change: Change) -> None:
+            self.capture.offer(name, change)
+
+        database.on_change(changed)
+        return database
+
+    def _filter(self, name: str) -> Callable[[Any], bool] | None:
+        if not self.knobs.filters:
+            return None
+        # The emulator's Pub/Sub ignores filters, and workers must do without.
+        return lambda attributes: is_for(attributes, name)
+
+    def _order(self, ready: list[Retained]) -> list[Retained]:
+        dice = self.dice
+        if len(ready) > 1:
+            dice.shuffle(ready)
+            if not self.calm:
+                del ready[1 + dice.below(len(ready)) :]
+        if ready and self.rate(self.knobs.duplicate_deliveries):
+            self.sometimes("duplicate delivery")
+            ready.append(ready[0])
+        return ready
+
+
+def _fleet(knobs: Knobs, *, misconfigured: bool = False) -> Fleet:
+    return fleet_of(
+        replicas=knobs.replicas,
+        policy=knobs.policy,
+        on_delete=knobs.on_delete,
+        secret=knobs.secret,
+        misconfigured=misconfigured,
+    )
