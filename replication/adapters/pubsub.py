@@ -40,6 +40,8 @@ _PullRequest: Any = pubsub_types.PullRequest.pb()
 _PullResponse: Any = pubsub_types.PullResponse.pb()
 _AcknowledgeRequest: Any = pubsub_types.AcknowledgeRequest.pb()
 _ModifyAckDeadlineRequest: Any = pubsub_types.ModifyAckDeadlineRequest.pb()
+_GetSubscriptionRequest: Any = pubsub_types.GetSubscriptionRequest.pb()
+_Subscription: Any = pubsub_types.Subscription.pb()
 
 _SERVICE = "/google.pubsub.v1.Subscriber/"
 
@@ -64,6 +66,9 @@ _MESSAGE_BYTES_MAX = 10_000_000
 _ATTRIBUTES_MAX = 100
 _ATTRIBUTE_KEY_BYTES_MAX = 256
 _ATTRIBUTE_VALUE_BYTES_MAX = 1_024
+
+_SILENT_PULLS_MAX = 4
+_PROBE_SECONDS = 3.0
 
 _PUBLISH_TRY_SECONDS = 5.0
 _PUBLISH_SECONDS = 10.0
@@ -118,6 +123,12 @@ class PubsubSubscription(Subscription):
             request_serializer=_ModifyAckDeadlineRequest.SerializeToString,
             response_deserializer=Empty.FromString,
         )
+        self._get = channel.unary_unary(
+            f"{_SERVICE}GetSubscription",
+            request_serializer=_GetSubscriptionRequest.SerializeToString,
+            response_deserializer=_Subscription.FromString,
+        )
+        self._silent = 0
 
     def pull(self, limit: int, *, timeout: float) -> list[Received]:
         """See `Subscription.pull`; waits 20 s at most, takes 1,000 messages at most."""
@@ -127,9 +138,26 @@ class PubsubSubscription(Subscription):
             answer = self._pull(request, timeout=deadline, metadata=self._metadata)
         except grpc.RpcError as error:
             if status(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._ask_after_silence()
                 return []
             raise translate(error, f"pulling from {self._name}") from error
+        self._silent = 0
         return [_received(one) for one in answer.received_messages]
+
+    def _ask_after_silence(self) -> None:
+        """Raise `Transient` when Pub/Sub does not answer at all; a pull without an answer may only be idle."""
+        self._silent += 1
+        if self._silent % _SILENT_PULLS_MAX:
+            return
+        request = _GetSubscriptionRequest(subscription=self._name)
+        try:
+            self._get(request, timeout=_PROBE_SECONDS, metadata=self._metadata)
+        except grpc.RpcError as error:
+            if status(error) in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                raise translate(
+                    error, f"{self._silent} pulls without an answer; looking up {self._name}"
+                ) from error
+            # Any other answer is one: the worker need not be allowed to look a subscription up.
 
     def acknowledge(self, ack_ids: Sequence[str]) -> None:
         """See `Subscription.acknowledge`; several requests if one cannot hold them."""

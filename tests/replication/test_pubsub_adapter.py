@@ -190,3 +190,26 @@ def test_ensuring_is_idempotent_and_settings_come_back_as_given(
             admin.delete_subscription("changes-eu")
             admin.delete_topic("changes")
         assert (admin.has_topic("changes"), admin.describe("changes-eu")) == (False, None)
+
+
+@pytest.mark.emulator
+@pytest.mark.timeout(90)
+def test_a_pub_sub_that_hangs_is_told_from_an_idle_subscription(project: str) -> None:
+    """A pull without an answer may only be idle; several in a row are looked into."""
+    with PubsubEmulator.start() as emulator:
+        with closing(PubsubAdmin(project, emulator_host=emulator.host)) as admin:
+            admin.ensure_topic("changes")
+            admin.ensure_subscription("changes-eu", SubscriptionSettings(topic="changes"))
+        with closing(open_subscription(project, "changes-eu", emulator_host=emulator.host)) as subscription:
+            assert [subscription.pull(10, timeout=0.1) for _ in range(6)] == [[]] * 6
+            emulator.pause()
+
+            def hangs() -> bool:
+                try:
+                    subscription.pull(10, timeout=0.1)
+                except Transient:
+                    return True
+                return False
+
+            assert eventually(hangs, 40)
+            emulator.resume()
