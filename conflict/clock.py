@@ -16,8 +16,12 @@ Clock = Mapping[str, int]
 
 def descends(a: Clock, b: Clock) -> bool:
     """Whether `a` includes everything `b` includes. Equal clocks descend from each other."""
-    # An absent entry and a zero say the same: nothing of that replica is included.
-    return all(a.get(replica, 0) >= dot for replica, dot in b.items())
+    # A loop, because this is asked for every change, and a generator costs three times as much. An absent entry
+    # and a zero say the same: nothing of that replica is included.
+    for replica, dot in b.items():  # noqa: SIM110
+        if a.get(replica, 0) < dot:
+            return False
+    return True
 
 
 def includes(clock: Clock, replica: str, dot: int) -> bool:

@@ -1,0 +1,1 @@
+"""The benchmark: everything it compares is measured side by side, in one run, on one machine."""
