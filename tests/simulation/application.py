@@ -191,7 +191,7 @@ class Application:
         if time == replaced:
             return  # nothing changed: Firestore keeps the update time and reports no event
         after = database.get(path)
-        body = body_of(after, prefix=database.prefix, field=field) if after is not None else None
+        body = body_of(after, field=field) if after is not None else None
         seen = [world.facts.last_local.get((self._replica, path)), context]
         if context is None and before is not None:
             seen[1] = self._state(path, before, self._replica)
@@ -199,7 +199,8 @@ class Application:
             seen += self._buried(path)
         parents = tuple(sorted({number for number in seen if number is not None}))
         seen_at = world.facts.seen_at(parents)
-        carried = any(self._carries(path, document) for document in (before, after) if document is not None)
+        stands = after if after is not None else before
+        carried = stands is not None and self._carries(path, stands)
         write = AppWrite(
             number=len(world.history.writes),
             replica=self._replica,

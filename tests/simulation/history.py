@@ -23,7 +23,7 @@ class AppWrite:
     the numbers of the writes it had directly seen: what it replaced, or what the copy it wrote back was.
     `tainted`: it brought metadata sealed with the fleet's own secret, after which only convergence is
     promised. `cursed`: no database takes it from this system. `severed`: it had seen other replicas' writes,
-    but nothing stored says so: neither it nor what it replaced had a `_repl` to be believed.
+    but the document it left does not say so: it has no `_repl` to be believed, until capture's event heals it.
     """
 
     number: int

@@ -135,13 +135,15 @@ def last_write_wins(history: History) -> Iterator[str]:
 def superseded_stays_gone(history: History) -> Iterator[str]:
     """Under last-write-wins no write comes back that another had seen and replaced, whatever the clocks say.
 
-    Except where it was replaced without a trace in any version: then it is concurrent with what replaced it.
+    Except where the replica's own copy lost its clock: until it is healed, a merge there takes the write for a
+    blind one, with its own commit time for a stamp. One time source hides that; skewed ones do not.
     """
     knobs = history.knobs
     if knobs.policy != "lww" or knobs.on_delete != "lww":
         return
-    for path in {write.path: None for write in _judged(history)}:
-        writes = [write for write in history.writes if write.path == path]
+    heard = list(_judged(history))
+    for path in {write.path: None for write in heard}:
+        writes = [write for write in heard if write.path == path]
         if _is_wallet(path) or any(write.severed for write in writes):
             continue
         body = history.finals[history.living[0], path].body

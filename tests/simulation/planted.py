@@ -80,14 +80,27 @@ _LARGE_BATCHES = {
     "crashes": 0,
     "unknown_writes": 0,
 }
+_UPDATES = {
+    "orders": 1,
+    "notes": 0,
+    "updates": 30,
+    "sets": 1,
+    "deletes": 0,
+    "copies": 0,
+    "forgeries": 0,
+    "write_backs": 0,
+    "operations": 20,
+    "tick_us": 5_000,
+    "capture_weight": 30,
+    "worker_weight": 100,
+}
 _STALE = {"write_backs": 12, "reads": 10}
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "raw clock instead of the stamp",
         faults.raw_clock,
-        _PLAIN
-        | {"skew_us": 20_000_000, "orders": 1, "forgeries": 0, "deletes": 0, "sets": 2, "operations": 12},
+        _PLAIN | _UPDATES | {"skew_us": 20_000_000},
         "replicas stay equal without it; the oracle on what comes back sees it",
     ),
     Fault(

@@ -136,7 +136,7 @@ def _event_time(attributes: Mapping[str, str]) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def body_of(document: Any, *, prefix: str, field: str) -> bytes:
+def body_of(document: Any, *, field: str) -> bytes:
     """A document's own fields as bytes that are equal at every replica where the content is."""
     bare = Document()
     bare.CopyFrom(document)
@@ -146,9 +146,9 @@ def body_of(document: Any, *, prefix: str, field: str) -> bytes:
     if field in bare.fields:
         del bare.fields[field]
     if "ref" in bare.fields:
+        # Into whichever replica it points: the same document is meant.
         reference = bare.fields["ref"]
-        if reference.reference_value.startswith(prefix):
-            reference.reference_value = "~/" + reference.reference_value[len(prefix) :]
+        reference.reference_value = reference.reference_value.partition("/documents/")[2]
     return bytes(bare.SerializeToString(deterministic=True))
 
 
@@ -160,7 +160,7 @@ def finals_of(world: "World") -> dict[tuple[str, str], Final]:
         for path in world.knobs.paths:
             document = database.get(path)
             if document is not None:
-                body = body_of(document, prefix=database.prefix, field=codec.field)
+                body = body_of(document, field=codec.field)
                 update_time = micros(document.update_time)
                 snapshot = take_snapshot(document, path=path, prefix=database.prefix, codec=codec)
                 finals[name, path] = Final(body, update_time, observed(snapshot, name))
@@ -197,7 +197,7 @@ def _side(fields: Any, record: str, database: Any, codec: Any) -> Side:
     body = None
     if kept is not None:
         document = Document(fields=kept.fields["body"].map_value.fields)
-        body = body_of(document, prefix=database.prefix, field=codec.field)
+        body = body_of(document, field=codec.field)
     return Side(
         id=fields["id"].string_value,
         origin=fields["origin"].string_value,
