@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from google.cloud import firestore
@@ -18,7 +18,6 @@ from tests.polling import eventually
 from workers.local.fleet import LocalFleet, TopicReader
 
 METADATA = "_repl"
-_ALL = StructuredQuery(from_=[StructuredQuery.CollectionSelector(all_descendants=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +42,41 @@ Holdings = Mapping[str, Stored]
 """By relative path."""
 
 
-def everything(client: firestore.Client) -> dict[str, Stored]:
-    """All documents of a database, this system's own included."""
-    parent = f"{client._database_string}/documents"
+def everything(client: firestore.Client, *, below: str = "") -> dict[str, Stored]:
+    """All documents of a database, this system's own included, whose paths begin with `below`."""
+    prefix = f"{client._database_string}/documents/"
+    query = StructuredQuery(from_=[StructuredQuery.CollectionSelector(all_descendants=True)])
+    if below:
+        query.where = _between(prefix, below.partition("/")[0])
     answers = client._firestore_api.run_query(
-        request={"parent": parent, "structured_query": _ALL}, metadata=client._rpc_metadata
+        request={"parent": prefix.rstrip("/"), "structured_query": query}, metadata=client._rpc_metadata
     )
-    found = {}
-    for answer in answers:
-        document = type(answer).pb(answer).document
-        if document.name:
-            path = document.name.removeprefix(f"{parent}/")
-            found[path] = take(document, prefix=f"{parent}/")
-    return found
+    documents = [type(answer).pb(answer).document for answer in answers]
+    held = {found.name.removeprefix(prefix): take(found, prefix=prefix) for found in documents if found.name}
+    return {path: stored for path, stored in held.items() if path.startswith(below)}
+
+
+def _between(prefix: str, collection: str) -> StructuredQuery.Filter:
+    """Names in the collections that begin with `collection`, and below them: from the least one to the last."""
+    return StructuredQuery.Filter(
+        composite_filter=StructuredQuery.CompositeFilter(
+            op=StructuredQuery.CompositeFilter.Operator.AND,
+            filters=[
+                _named(StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL, f"{prefix}{collection}/\0"),
+                _named(StructuredQuery.FieldFilter.Operator.LESS_THAN, f"{prefix}{collection}\uffff/\0"),
+            ],
+        )
+    )
+
+
+def _named(operator: Any, name: str) -> StructuredQuery.Filter:
+    return StructuredQuery.Filter(
+        field_filter=StructuredQuery.FieldFilter(
+            field=StructuredQuery.FieldReference(field_path="__name__"),
+            op=operator,
+            value={"reference_value": name},
+        )
+    )
 
 
 def take(document: Any, *, prefix: str) -> Stored:
@@ -96,18 +117,15 @@ class Replicas:
         """The topic, read from when this was first asked for."""
         return self.fleet.read_topic()
 
-    def everything(self) -> dict[str, dict[str, Stored]]:
-        """All documents of all replicas, read side by side."""
+    def everything(self, *, below: str = "") -> dict[str, dict[str, Stored]]:
+        """All documents of all replicas whose paths begin with `below`, read side by side."""
         with ThreadPoolExecutor(len(self.clients)) as threads:
-            found = threads.map(everything, self.clients.values())
+            found = threads.map(partial(everything, below=below), self.clients.values())
             return dict(zip(self.clients, found, strict=True))
 
     def contents(self, *, below: str = "") -> dict[str, dict[str, bytes]]:
         """The application's documents at each replica whose paths begin with `below`."""
-        return {
-            replica: {path: body for path, body in application(found).items() if path.startswith(below)}
-            for replica, found in self.everything().items()
-        }
+        return {replica: application(found) for replica, found in self.everything(below=below).items()}
 
     def differences(self, *, below: str = "") -> dict[str, dict[str, bytes | None]]:
         """The application's documents that are not the same everywhere."""
@@ -118,25 +136,19 @@ class Replicas:
 
     def agree_on(self, paths: Iterable[str]) -> bool:
         """Whether these documents are the same everywhere: a few calls, where comparing all takes many."""
-        held = [
-            {
-                found.reference.path: found.get("write") if found.exists else None
-                for found in client.get_all(some)
-            }
-            for client in self.clients.values()
-            for some in [[client.document(path) for path in paths]]
-        ]
+        held = []
+        for client in self.clients.values():
+            found = client.get_all([client.document(path) for path in paths])
+            held.append({one.reference.path: one.get("write") if one.exists else None for one in found})
         return all(one == held[0] for one in held)
 
     def conflicts(self, *, kind: str = "conflict") -> set[str]:
         """The documents of which some replica has logged a conflict, or another `kind`."""
         return {
             stored.fields["path"].string_value
-            for found in self.everything().values()
+            for found in self.everything(below="_repl_conflicts/").values()
             for path, stored in found.items()
-            if path.startswith("_repl_conflicts/")
-            and path.count("/") == 1
-            and stored.fields["kind"].string_value == kind
+            if path.count("/") == 1 and stored.fields["kind"].string_value == kind
         }
 
     def equal(self, *, below: str = "", timeout: float = 10.0) -> dict[str, bytes]:

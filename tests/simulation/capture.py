@@ -31,6 +31,7 @@ class Capture:
         self.pending: list[_Task] = []
         self._late: list[_Task] = []
         self._conflict_log = f"{world.fleet.codec.conflicts}/"
+        self._tombstones = f"{world.fleet.codec.tombstones}/"
 
     def offer(self, replica: str, change: Change) -> None:
         """Eventarc has an event; some come minutes later."""
@@ -117,10 +118,16 @@ class Capture:
         world.publish(message)
 
     def _captured(self, replica: str, event: Any) -> None:
-        data = event.data
-        dot = (
-            micros(data.value.update_time) if data.HasField("value") else micros(data.old_value.update_time) + 1
-        )
-        number = self._world.facts.by_dot.get((replica, event.path, dot))
-        if number is not None:
-            self._world.history.captured.add(number)
+        """Write down which write others now hear of: the event's own, or the one that a merge kept."""
+        data, facts, field = event.data, self._world.facts, self._world.fleet.codec.field
+        document = data.value if data.HasField("value") else data.old_value
+        path = event.path
+        if path.startswith(self._tombstones):
+            path = document.fields["path"].string_value
+        dot = micros(document.update_time) + (not data.HasField("value"))
+        names = [(replica, path, dot)]
+        if data.HasField("value") and field in document.fields:
+            meta = document.fields[field].map_value.fields
+            if "origin" in meta and "dot" in meta:
+                names.append((meta["origin"].string_value, path, meta["dot"].integer_value))
+        self._world.history.captured.update(facts.by_dot[name] for name in names if name in facts.by_dot)

@@ -7,6 +7,7 @@ and one temporary folder, and no process outlives this one.
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 import tempfile
@@ -49,7 +50,8 @@ class Layout:
     `emulators` is one Firestore process for `each` replica, or `one` for all. `settings` are more keys of the
     configuration file, `secret` is written to its `secret_file`. `delivery` is how the stand-in delivers;
     `direct_triggers` leaves it out. `workers` is the number per replica, 0 for none. `environment` is added
-    to that of capture and the workers.
+    to that of capture and the workers. `via` maps a replica and its emulator's address to the one that the
+    processes are given, of a proxy; clients of `LocalFleet.client` go straight to the emulator.
     """
 
     replicas: Sequence[str] = tuple(_LOCATIONS)
@@ -61,6 +63,7 @@ class Layout:
     direct_triggers: bool = False
     workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    via: Callable[[str, str], str] = lambda _replica, host: host
 
 
 class TopicReader:
@@ -121,7 +124,8 @@ class LocalFleet:
 
     def client(self, replica: str) -> firestore.Client:
         """A new official client of a replica's emulator; no environment variable is needed or changed."""
-        return emulator_client(self.fleet.replica(replica))
+        direct = self.emulators[replica].host
+        return emulator_client(dataclasses.replace(self.fleet.replica(replica), emulator_host=direct))
 
     def start_worker(self, replica: str) -> Process:
         """Start one more worker of a replica, and return when it is ready."""
@@ -260,7 +264,7 @@ class LocalFleet:
         return {
             "database": f"app-{replica}",
             "location": _LOCATIONS.get(replica, "europe-west1"),
-            "emulator_host": self.emulators[replica].host,
+            "emulator_host": self.layout.via(replica, self.emulators[replica].host),
         }
 
 

@@ -1,0 +1,79 @@
+"""The main path as a whole: an application writes to all replicas at full speed, and they end equal."""
+
+from functools import partial
+
+import pytest
+
+from tests.emulator.application import Application, Size, Write, kept, of
+from tests.emulator.contention import OwnTime
+from tests.emulator.replicas import Replicas
+from tests.polling import eventually
+from workers.local.fleet import LocalFleet
+
+WARM_UP = Size(contested=15, own=12, hot=3)
+"""Java runs a program's first seconds many times slower than the rest."""
+
+
+def write(fleet: LocalFleet, name: str, size: Size) -> list[Write]:
+    clients = {replica: partial(fleet.client, replica) for replica in fleet.fleet.replicas}
+    return Application(name, clients, seed=7).run(size)
+
+
+def converge(fleet: LocalFleet, replicas: Replicas, *, within: float) -> None:
+    """Write, and wait until all is as it must be; `within` seconds after the last write."""
+    buried = len(fleet.dead_letters())
+    write(fleet, "warm_up", WARM_UP)
+    replicas.equal(below="warm_up", timeout=60)
+
+    writing = OwnTime()
+    log = write(fleet, "shop", Size())
+    wrote = writing.wall
+    waiting = OwnTime()
+    eventually(partial(replicas.agree_on, latest(log)), 6 * within, every=0.4)
+    held = replicas.equal(below="shop_", timeout=6 * within)
+    took, counted = waiting.wall, waiting.seconds()
+
+    conflicts = {path for path in replicas.conflicts() if path.startswith("shop_")}
+    print(
+        f"\n{len(log)} changes in {wrote:.1f} s, {len(of(log, 'delete'))} of them deletes, {len(conflicts)} "
+        f"documents in conflict; equal {took:.1f} s after the last, {counted:.1f} s of the machine alone"
+    )
+    assert counted <= within
+    assert_enough(log, conflicts)
+    assert {path: held.get(path) for path, one in kept(log).items() if not one.matches(held.get(path))} == {}
+    assert_arrives(replicas, "shop_sentinel/last", timeout=within)
+    replicas.at_rest()
+    assert replicas.differences(below="shop_") == {}
+    assert len(fleet.dead_letters()) == buried
+
+
+def latest(log: list[Write]) -> set[str]:
+    """The documents written last: cheap to look at, and behind all others in every queue."""
+    return {write.path for write in sorted(log, key=lambda write: write.time)[-40:]}
+
+
+def assert_enough(log: list[Write], conflicts: set[str]) -> None:
+    assert len(log) >= 2000
+    assert len(of(log, "delete")) >= 300
+    assert len(conflicts) >= 200
+    # Most of the documents can be judged by the log alone.
+    assert len(kept(log)) > len({write.path for write in log}) * 3 / 4
+
+
+def assert_arrives(replicas: Replicas, path: str, *, timeout: float) -> None:
+    first, *others = replicas.clients.values()
+    first.document(path).set({"last": True})
+    eventually(lambda: all(client.document(path).get().exists for client in others), timeout, every=0.1)
+
+
+@pytest.mark.timeout(240)
+def test_replicas_are_equal_and_hold_the_last_writes_soon_after_an_application_stops(
+    fleet: LocalFleet, replicas: Replicas
+) -> None:
+    converge(fleet, replicas, within=10)
+
+
+@pytest.mark.timeout(600)
+def test_replicas_are_equal_with_the_emulators_triggers_straight_to_capture(quick_to_start: None) -> None:
+    with LocalFleet(direct_triggers=True, secret="a secret of this fleet alone") as fleet:
+        converge(fleet, Replicas(fleet), within=60)

@@ -1,0 +1,150 @@
+"""Whatever is killed, stopped or unreachable: nothing is lost, and nobody else is held up.
+
+Every worker and emulator is a process of its own here, and is really killed or frozen.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.emulator.outage import Outage, count, write_many
+from tests.emulator.replicas import Replicas
+from tests.polling import eventually
+from workers.local.fleet import LocalFleet
+from workers.local.process import Process
+
+pytestmark = pytest.mark.timeout(180)
+
+BACKLOG = 1500
+DRAIN_S_MAX = 10.0
+"""Cloud Run kills that long after SIGTERM."""
+REDELIVERY_S_MAX = 60.0 + 30.0
+"""Pub/Sub delivers again what a killed worker held when its acknowledgement deadline is over, or soon after."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_healthy_is_buried(fleet: LocalFleet) -> Iterator[None]:
+    buried = len(fleet.dead_letters())
+    yield
+    assert len(fleet.dead_letters()) == buried
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kill(fleet: LocalFleet, replicas: Replicas) -> None:
+    """At the start, because Pub/Sub delivers what a killed worker held only after a minute: `us` loses its one
+    in the middle of a backlog, and gets another.
+    """
+    worker, us = only_worker(fleet, "us"), replicas.clients["us"]
+    worker.terminate()
+    write_many(replicas.clients["eu"], "killed", BACKLOG)
+    eventually(lambda: count(replicas.clients["apac"], "killed") == BACKLOG, 60, every=0.1)
+    worker.restart()
+    eventually(lambda: count(us, "killed") > 0, 30, every=0.005)
+    worker.kill()
+    assert 0 < count(us, "killed") < BACKLOG, "it was killed in the middle"
+    worker.restart()
+
+
+def only_worker(fleet: LocalFleet, replica: str) -> Process:
+    [worker] = fleet.workers[replica]
+    return worker
+
+
+def written_once(replicas: Replicas, replica: str, collection: str) -> bool:
+    """Whether every document of a collection is as it was created: nothing was applied to it twice."""
+    found = replicas.everything(below=f"{collection}/")[replica].values()
+    return bool(found) and all(stored.create_time == stored.update_time for stored in found)
+
+
+def test_a_worker_that_is_told_to_end_does_so_in_time_and_another_one_goes_on_at_once(
+    fleet: LocalFleet, replicas: Replicas
+) -> None:
+    worker, apac = only_worker(fleet, "apac"), replicas.clients["apac"]
+    worker.terminate()
+    write_many(replicas.clients["eu"], "drained", BACKLOG)
+    # Nobody else waits for it.
+    eventually(lambda: count(replicas.clients["us"], "drained") == BACKLOG, 60, every=0.1)
+    worker.restart()
+    eventually(lambda: count(apac, "drained") > 0, 30, every=0.005)
+    told = time.monotonic()
+    assert worker.terminate(timeout=30) == 0
+    took = time.monotonic() - told
+    held = count(apac, "drained")
+    print(f"\nSIGTERM: {held} of {BACKLOG} applied, ended after {took:.1f} s")
+    assert took < DRAIN_S_MAX
+    assert held < BACKLOG, "it was in the middle"
+    worker.restart()
+    # Well before the acknowledgement deadline: it had released what it did not apply.
+    eventually(lambda: count(apac, "drained") == BACKLOG, 45, every=0.1)
+    replicas.equal(below="drained/")
+    assert written_once(replicas, "apac", "drained")
+
+
+def test_a_worker_frozen_for_a_while_loses_nothing(fleet: LocalFleet, replicas: Replicas) -> None:
+    worker = only_worker(fleet, "apac")
+    worker.pause()
+    write_many(replicas.clients["us"], "frozen", 100)
+    eventually(lambda: count(replicas.clients["eu"], "frozen") == 100, 30, every=0.1)
+    assert count(replicas.clients["apac"], "frozen") == 0
+    assert worker.get("/live")[0] == 0
+    worker.resume()
+    replicas.equal(below="frozen/", timeout=30)
+
+
+def test_a_database_that_hangs_for_20_seconds_holds_up_only_itself(
+    fleet: LocalFleet, replicas: Replicas
+) -> None:
+    worker = only_worker(fleet, "apac")
+    others = Replicas(fleet, only=("eu", "us"))
+    eu, us = others.clients["eu"], others.clients["us"]
+    write_many(eu, "hanging", 10)
+    replicas.equal(below="hanging/", timeout=30)
+    with Outage(fleet, "apac") as outage:
+        write_many(eu, "hanging", 200)
+        us.document("hanging/0").delete()
+        us.document("hanging/1").update({"changed": True})
+        held = others.equal(below="hanging/", timeout=15)
+        assert outage.seconds < 20
+        assert (len(held), "hanging/0" in held) == (199, False)
+        # It says that it cannot work, and nobody must restart it for that.
+        assert eventually(lambda: worker.get("/ready")[0] == 503, 20)
+        assert worker.get("/live")[0] == 200
+        outage.last(20)
+    assert replicas.equal(below="hanging/", timeout=30) == held
+    assert eventually(lambda: worker.get("/ready")[0] == 200, 15)
+    assert worker.running
+
+
+def test_capture_killed_between_events_loses_none(fleet: LocalFleet, replicas: Replicas) -> None:
+    before = fleet.stand_in_stats()["retried"]
+    write_many(replicas.clients["eu"], "recaptured", 300)
+    fleet.capture.kill()
+    write_many(replicas.clients["us"], "recaptured", 400)
+    assert eventually(lambda: fleet.stand_in_stats()["retried"] > before)
+    fleet.capture.restart()
+    assert len(replicas.equal(below="recaptured/", timeout=60)) == 400
+
+
+def test_a_backlog_whose_worker_was_killed_is_applied_once_and_wholly(replicas: Replicas) -> None:
+    us = replicas.clients["us"]
+    eventually(lambda: count(us, "killed") == BACKLOG, REDELIVERY_S_MAX, every=0.5)
+    replicas.equal(below="killed/")
+    assert written_once(replicas, "us", "killed")
+    assert not any(path.startswith("killed/") for path in replicas.conflicts())
+
+
+def test_pubsub_that_hangs_for_a_while_loses_nothing(fleet: LocalFleet, replicas: Replicas) -> None:
+    """The last one here: when it goes on, it hands messages to pulls that nobody waits for any more."""
+    worker = only_worker(fleet, "eu")
+    fleet.pubsub.pause()
+    try:
+        write_many(replicas.clients["us"], "unpublished", 50)
+        # Capture has taken them, and answers nobody before Pub/Sub has them.
+        eventually(lambda: fleet.stand_in_stats()["in_flight"] >= 50, 30)
+        assert eventually(lambda: worker.get("/ready")[0] == 503, 30)
+        assert worker.get("/live")[0] == 200
+    finally:
+        fleet.pubsub.resume()
+    assert len(replicas.equal(below="unpublished/", timeout=60)) == 50
+    assert eventually(lambda: worker.get("/ready")[0] == 200, 15)
