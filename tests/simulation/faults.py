@@ -17,7 +17,7 @@ from conflict.version import Version
 from replication.effects import Acknowledge
 from replication.errors import Transient
 from replication.metadata import MetadataCodec
-from replication.plan import State
+from replication.plan import Outcome, State
 from replication.snapshot import Snapshot, Tombstone
 from replication.topology import Mode
 from tests.simulation.world import Clock
@@ -273,8 +273,15 @@ class _Folded:
         return self.folded
 
 
+def _unlogged(outcome: Outcome) -> Outcome:
+    return Outcome.STALE if outcome is Outcome.CONFLICT else outcome
+
+
 def folded_by_resolve() -> AbstractContextManager[None]:
-    """Changes of one batch are merged with each other before the local state is looked at."""
+    """Changes of one batch are merged with each other before the local state is looked at.
+
+    What such a fold settles among the changes never meets the local state, so nobody logs it.
+    """
     plan = APPLY.plan
 
     def folding(changes: Any, local: Any, **given: Any) -> Any:
@@ -286,8 +293,8 @@ def folded_by_resolve() -> AbstractContextManager[None]:
         return _with(
             decided,
             merged=folded.merged or decided.merged,
-            outcomes=folded.outcomes + decided.outcomes,
-            conflicts=folded.conflicts + decided.conflicts,
+            outcomes=tuple(_unlogged(one) for one in folded.outcomes) + decided.outcomes,
+            conflicts=decided.conflicts,
         )
 
     return _planted((APPLY, "plan", folding))
