@@ -94,8 +94,8 @@ def apply(batch: Sequence[Received], target: Target) -> Steps:
     """Apply a batch of messages at the target; ends when each is applied, dead-lettered, or not for it.
 
     Never acknowledges before the outcome is durable. A violation whose primary cannot be read is postponed.
-    Repeats for as long as the target's database takes; a driver that
-    has to stop closes the generator, and releases what is not yet acknowledged.
+    Repeats for as long as the target's database takes; a driver that has to stop closes the generator, and
+    releases what is not yet acknowledged.
     """
     todo = _sort(batch, target)
     yield from _bury(todo.dead, target)

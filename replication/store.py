@@ -8,6 +8,7 @@ Firestore refuses as a whole is split in the same way.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol, TypeVar
 
 from replication.conflict_log import conflict_writes
 from replication.effects import BatchWrite, Commit, Expired, Pause, Steps, patiently
@@ -51,14 +52,26 @@ def store(units: Sequence[Unit], read_at: float, results: Results) -> Steps:
     """Write the documents decided on by the read at `read_at`, conditionally."""
     overwrites = [unit for unit in units if unit.alone]
     guarded = [unit for unit in units if not unit.alone]
-    for chunk in _chunks(overwrites, REQUEST_DOCUMENTS_MAX):
+    for chunk in chunks(overwrites, REQUEST_DOCUMENTS_MAX):
         yield from _overwrite(chunk, read_at, results)
-    for chunk in _chunks(guarded, COMMIT_DOCUMENTS_MAX):
+    for chunk in chunks(guarded, COMMIT_DOCUMENTS_MAX):
         yield from _commit(chunk, read_at, results)
 
 
-def _chunks(units: Iterable[Unit], documents_max: int) -> Iterator[list[Unit]]:
-    chunk: list[Unit] = []
+class Sized(Protocol):
+    """What takes some bytes of a request."""
+
+    @property
+    def bytes(self) -> int:
+        """How many."""
+
+
+S = TypeVar("S", bound=Sized)
+
+
+def chunks(units: Iterable[S], documents_max: int) -> Iterator[list[S]]:
+    """Cut units into requests of at most so many, and of a size that Firestore takes."""
+    chunk: list[S] = []
     size = 0
     for unit in units:
         if chunk and (len(chunk) == documents_max or size + unit.bytes > REQUEST_BYTES_MAX):
@@ -141,7 +154,7 @@ def log_conflicts(conflicts: Iterable[tuple[Conflict, int]], target: Target, res
             codec=fleet.codec,
         )
     }
-    for chunk in _chunks(units.values(), REQUEST_DOCUMENTS_MAX):
+    for chunk in chunks(units.values(), REQUEST_DOCUMENTS_MAX):
         yield from _log(chunk, results)
 
 

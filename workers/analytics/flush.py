@@ -14,7 +14,7 @@ from replication.analytics.buffer import Held
 from replication.analytics.packing import BATCH, Output, Unit, pack, single
 from replication.errors import EventError, Reason, Refused, Transient
 from replication.ports import Written
-from replication.store import REQUEST_BYTES_MAX, REQUEST_DOCUMENTS_MAX, Status
+from replication.store import REQUEST_DOCUMENTS_MAX, Status, chunks
 from workers.analytics.shared import BUFFER, Shared
 from workers.driver import Stopping
 
@@ -51,7 +51,9 @@ class Flusher:
             batch=f"{shared.job.token}-{self._flushes}",
         )
         units, rejected = self._units(held, output)
-        for _ in self._spread(lambda chunk: _Chunk(shared, output).store(chunk), chunks(units)):
+        for _ in self._spread(
+            lambda chunk: _Chunk(shared, output).store(chunk), chunks(units, REQUEST_DOCUMENTS_MAX)
+        ):
             shared.beat()
         reject(shared, rejected)
         telemetry, target = shared.clients.telemetry, shared.job.replica
@@ -70,20 +72,6 @@ class Flusher:
             except EventError as error:
                 rejected.append((one, error))
         return units, rejected
-
-
-def chunks(units: Iterable[Unit]) -> Iterator[list[Unit]]:
-    """Cut units into requests that Firestore takes."""
-    chunk: list[Unit] = []
-    size = 0
-    for unit in units:
-        if chunk and (len(chunk) == REQUEST_DOCUMENTS_MAX or size + unit.bytes > REQUEST_BYTES_MAX):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(unit)
-        size += unit.bytes
-    if chunk:
-        yield chunk
 
 
 def reject(shared: Shared, rejected: Sequence[tuple[Held, EventError]]) -> None:
