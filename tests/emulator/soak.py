@@ -5,12 +5,14 @@
 All workloads run round after round. Every 60 s the next of these happens: a worker is killed, capture is
 killed, a database freezes, the link to one is cut, is slow, or is half-open. One replica's worker is spared,
 so that its memory can be followed over the whole run. A round is judged once no redelivery can still be due,
-the last ones after the end. Exits with 1 if anything was lost, differs, was buried as a dead letter, or grows.
+the last ones after the end. Exits with 1 if anything was lost, differs, was buried as a dead letter, or grows;
+with 2 if an emulator died.
 """
 
 import argparse
 import itertools
 import json
+import math
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from tests.emulator.outage import Outage
 from tests.emulator.proxy import Fault, Proxy
 from tests.emulator.replicas import Replicas
 from tests.emulator.workloads import WORKLOADS, Run, Seen
+from workers.local.emulators import StartFailed
 from workers.local.fleet import LocalFleet
 from workers.local.process import Process
 
@@ -36,8 +39,10 @@ REDELIVERED_S = 100.0
 SETTLE_S_MAX = 180.0
 STEPS = 12
 ROUND_EVERY_S = 10.0
-LARGE_EVERY = 8
-"""In so many rounds one has large documents: the emulators keep all they ever saw in a heap of 1 GB."""
+HEAP_GB = 6
+"""The emulators keep all they ever saw: a round with large documents takes about 100 MB of Pub/Sub's heap, any
+other about 3 MB."""
+LARGE_ROUNDS_MAX = 40
 MEMORY_EVERY_S = 5.0
 WARM_UP_S = 60.0
 SLOPE_JUDGED_S_MIN = 600.0
@@ -158,12 +163,14 @@ class Soak:
 
     def _load(self, until: float) -> list[Round]:
         waiting: list[Round] = []
+        # All rounds have large documents in a short run, and as many in a long one, evenly spread.
+        large_every = math.ceil((until - time.monotonic()) / ROUND_EVERY_S / LARGE_ROUNDS_MAX)
         for number in itertools.count():
             if time.monotonic() >= until or self._broken:
                 return waiting
             due = time.monotonic() + ROUND_EVERY_S
             name = f"round{number:05}"
-            chosen = tuple(one for one in WORKLOADS if one != "large" or number % LARGE_EVERY == 0)
+            chosen = tuple(one for one in WORKLOADS if one != "large" or number % large_every == 0)
             logs = Run(workloads=chosen, steps=STEPS, seed=number).write(name, self._replicas.clients)
             waiting.append(Round(name, logs, time.monotonic()))
             self.report.rounds += 1
@@ -181,8 +188,18 @@ class Soak:
                 held = self._replicas.equal(below=f"{prefix}/", timeout=timeout)
             except AssertionError:
                 self._wrong(self.report.divergence, list(self._differences(f"{prefix}/")))
+                self._check_emulators()
                 continue
             self._wrong(self.report.losses, faults(log, held, losers(self._replicas.clients.values(), prefix)))
+
+    def _check_emulators(self) -> None:
+        """A replica that stands still because its emulator has died is no finding."""
+        for each in (self._fleet.pubsub, *self._fleet.emulators.values()):
+            if not each.running:
+                raise StartFailed(
+                    f"the {each.product} emulator has died: its log ends\n{each.log_tail()}\n"
+                    f"If its heap of {HEAP_GB} GB is full, soak for fewer minutes."
+                )
 
     def _differences(self, below: str) -> Iterator[str]:
         for path, bodies in self._replicas.differences(below=below).items():
@@ -254,12 +271,8 @@ def soak(minutes: float, say: Callable[[str], None]) -> Report:
                 return host
             return proxies.setdefault(replica, stack.enter_context(Proxy(host))).host
 
-        fleet = stack.enter_context(LocalFleet(via=via, log=say))
-        try:
-            return Soak(fleet, proxies[PROXIED], say).run(minutes)
-        except BaseException:
-            say(f"broken off; the log of Pub/Sub's emulator ends:\n{fleet.pubsub.log_tail()}")
-            raise
+        fleet = stack.enter_context(LocalFleet(via=via, heap_gb=HEAP_GB, log=say))
+        return Soak(fleet, proxies[PROXIED], say).run(minutes)
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -284,7 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.0f} s] {text}", file=sys.stderr, flush=True)
 
-    report = soak(options.minutes, say)
+    try:
+        report = soak(options.minutes, say)
+    except StartFailed as error:
+        say(f"broken off: {error}")
+        return 2
     if options.json:
         print(json.dumps({"passed": not report.failed} | asdict(report), indent=2))
     else:

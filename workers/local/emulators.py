@@ -41,8 +41,11 @@ HOW_TO_GET = (
     "google-cloud-cli-firestore-emulator google-cloud-cli-pubsub-emulator default-jre-headless`."
 )
 
-# A small heap, so that several fit on one machine; one collector thread, because the cores are shared.
-_JVM_OPTIONS = "-Xmx1g -XX:+UseSerialGC"
+HEAP_GB = 1
+"""Small, so that several emulators fit on one machine. They forget nothing: what passes through takes this."""
+# One collector thread, because the cores are shared. A full heap must end the process: else it answers ever
+# more slowly for minutes, and nothing says why.
+_JVM_OPTIONS = "-Xmx{heap_gb}g -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError"
 
 # `$@` becomes the group's leader; the shell beside it waits for the end of the pipe on standard input.
 _LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
@@ -168,7 +171,7 @@ class Emulator:
 
     product: ClassVar[str]
 
-    def __init__(self, command: list[str], *, port: int, java: Path) -> None:
+    def __init__(self, command: list[str], *, port: int, java: Path, heap_gb: int) -> None:
         self.port = port
         # Without a name, so that nothing is left on the disk however this process ends.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
@@ -179,7 +182,11 @@ class Emulator:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                env={**os.environ, "JAVA": str(java), "JDK_JAVA_OPTIONS": _JVM_OPTIONS},
+                env={
+                    **os.environ,
+                    "JAVA": str(java),
+                    "JDK_JAVA_OPTIONS": _JVM_OPTIONS.format(heap_gb=heap_gb),
+                },
             )
         except BaseException:
             self._log.close()
@@ -286,13 +293,13 @@ class FirestoreEmulator(Emulator):
     product = "Firestore"
 
     @classmethod
-    def launch(cls, *, port: int = 0, functions_emulator: str | None = None) -> Self:
+    def launch(cls, *, port: int = 0, functions_emulator: str | None = None, heap_gb: int = HEAP_GB) -> Self:
         """Start it without waiting; port 0 is any free one. `functions_emulator` is a `host:port`."""
         found = programs()
         command = [str(found.firestore), "start"]
         if functions_emulator is not None:
             command.append(f"--functions_emulator={functions_emulator}")
-        return cls(command, port=port or free_port(), java=found.java)
+        return cls(command, port=port or free_port(), java=found.java, heap_gb=heap_gb)
 
     @classmethod
     def start(
@@ -328,10 +335,10 @@ class PubsubEmulator(Emulator):
     product = "Pub/Sub"
 
     @classmethod
-    def launch(cls, *, port: int = 0) -> Self:
+    def launch(cls, *, port: int = 0, heap_gb: int = HEAP_GB) -> Self:
         """Start it without waiting; port 0 is any free one."""
         found = programs()
-        return cls([str(found.pubsub)], port=port or free_port(), java=found.java)
+        return cls([str(found.pubsub)], port=port or free_port(), java=found.java, heap_gb=heap_gb)
 
     @classmethod
     def start(cls, *, port: int = 0, timeout: float = _READY_SECONDS) -> Self:

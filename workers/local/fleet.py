@@ -27,7 +27,7 @@ from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
 from replication.ports import Received, Subscription
 from replication.topology import Fleet, Replica
 from workers.config import ConfigFile
-from workers.local.emulators import FirestoreEmulator, PubsubEmulator, free_port
+from workers.local.emulators import HEAP_GB, FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.eventarc import Delivery
 from workers.local.process import Process
 from workers.provision import register_trigger, subscriptions, topics
@@ -51,7 +51,8 @@ class Layout:
     configuration file, `secret` is written to its `secret_file`. `delivery` is how the stand-in delivers;
     `direct_triggers` leaves it out. `workers` is the number per replica, 0 for none. `environment` is added
     to that of capture and the workers. `via` maps a replica and its emulator's address to the one that the
-    processes are given, of a proxy; clients of `LocalFleet.client` go straight to the emulator.
+    processes are given, of a proxy; clients of `LocalFleet.client` go straight to the emulator. `heap_gb` is
+    the most memory of each emulator.
     """
 
     replicas: Sequence[str] = tuple(_LOCATIONS)
@@ -64,6 +65,7 @@ class Layout:
     workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     via: Callable[[str, str], str] = lambda _replica, host: host
+    heap_gb: int = HEAP_GB
 
 
 class TopicReader:
@@ -195,10 +197,12 @@ class LocalFleet:
                 process.ready()
 
     def _launch_emulators(self, functions_emulator: str) -> None:
-        self.pubsub = self._stack.enter_context(PubsubEmulator.launch())
+        self.pubsub = self._stack.enter_context(PubsubEmulator.launch(heap_gb=self.layout.heap_gb))
 
         def launch() -> FirestoreEmulator:
-            emulator = FirestoreEmulator.launch(functions_emulator=functions_emulator)
+            emulator = FirestoreEmulator.launch(
+                functions_emulator=functions_emulator, heap_gb=self.layout.heap_gb
+            )
             return self._stack.enter_context(emulator)
 
         if self.layout.emulators == "one":
