@@ -24,7 +24,6 @@ no proof: give an example of every shape the documents have.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from hashlib import blake2b
 from itertools import combinations_with_replacement, product
 from types import MappingProxyType
@@ -156,7 +155,7 @@ def _version(number: int, stamp: int) -> Version:
 
 def _side(version: Version, fields: Fields) -> Candidate:
     # Read-only, as the fields of a real conflict are.
-    return Candidate(replace(version, digest=_digest(fields)), MappingProxyType(dict(fields)))
+    return Candidate(version._replace(digest=_digest(fields)), MappingProxyType(dict(fields)))
 
 
 def _digest(fields: Fields) -> bytes:

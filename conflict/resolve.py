@@ -101,7 +101,7 @@ def resolve(a: Candidate, b: Candidate, *, policy: Policy, on_delete: OnDelete =
         # logged as failed, with both bodies.
         return replace(_keep(last_write(a, b), a, b), failure=failure)
     latest, earlier = (a, b) if last_write(a, b) is a else (b, a)
-    version = replace(with_clock_of(latest.version, earlier.version), mixed=True)
+    version = with_clock_of(latest.version, earlier.version)._replace(mixed=True)
     return Resolution(version=version, winner=None, fields=answer)
 
 

@@ -5,7 +5,7 @@ write is always later than what it had seen, whatever the clocks say. Source: Ku
 physical clocks", https://cse.buffalo.edu/tech-reports/2014-04.pdf.
 """
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from conflict.clock import Clock, advance, includes, merge
 
@@ -15,8 +15,7 @@ NO_CONTENT = b""
 """A deleted document has no content, so its version has no digest; it orders below every digest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """One state of one document.
 
     `clock` is what it includes; `stamp`, `origin` (the winning write's replica) and `dot` (that write's own
@@ -94,4 +93,4 @@ def deleted(replica: str, last_update: int, event_time: int, context: Version | 
 
 def with_clock_of(winner: Version, other: Version) -> Version:
     """`winner`, having seen `other` too."""
-    return replace(winner, clock=merge(winner.clock, other.clock))
+    return winner._replace(clock=merge(winner.clock, other.clock))

@@ -56,7 +56,8 @@ class _Document:
     """A document with changes still to be applied.
 
     `violated`: they are violations, all of them. `deletes`: they may delete it. `alone`: they are applied one
-    at a time, because all together were refused. `unsure`: a write of it may have landed.
+    at a time, because all together were refused. `unsure`: a write of it may have landed. `raced`: a write of
+    it failed its condition.
     """
 
     path: str
@@ -65,6 +66,7 @@ class _Document:
     deletes: bool = False
     alone: bool = False
     unsure: bool = False
+    raced: bool = False
 
     @property
     def due(self) -> list[_Item]:
@@ -251,10 +253,11 @@ def _decide(
     replica, fleet = target.replica, target.fleet
     paths = [document.path for document in documents]
     reading: Reading = yield from patiently(Read(replica.id, paths))
+    # What is not there has most likely never been: a create takes that for granted, and its guard proves it.
     buried = [
         document.path
         for document, found in zip(documents, reading.found, strict=True)
-        if found.document is None or document.deletes
+        if document.deletes or (document.raced and found.document is None)
     ]
     tombstones = yield from _read_tombstones(buried, replica.id, fleet)
     primaries = yield from _read_primaries(documents, fleet)
@@ -330,7 +333,9 @@ def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> St
             dead += _refuse(item, results.refused[document.path], target)
         elif document.path in results.unsure:
             document.unsure = True
-        elif document.path not in results.lost:
+        elif document.path in results.lost:
+            document.raced = True
+        else:
             commit_time = results.written.get(document.path)
             if item.plan.behind:
                 messages += _push_backs(item, commit_time, target)

@@ -6,7 +6,7 @@ first: that loses writes, because a merge of two changes is no write anybody mad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
@@ -43,7 +43,8 @@ class State(NamedTuple):
 class Local(NamedTuple):
     """What a replica holds of one document, as read. Times in microseconds.
 
-    `tombstone` is None where it was not read, because the document exists and nothing deletes it.
+    `tombstone` is None where it was not read: nothing deletes the document, and it exists, or is taken never
+    to have existed, which the guard of its create proves.
     """
 
     path: str
@@ -217,7 +218,7 @@ def _resolved(incoming: State, local: State, case: _Case) -> tuple[State, str | 
             # As in `resolve`: the fields are the application's, and a lazy mapping may raise anything.
             resolution, failure = resolve(a, b, policy=LastWriteWins()), error
         else:
-            return State(replace(resolution.version, digest=case.codec.digest(body)), body), None
+            return State(resolution.version._replace(digest=case.codec.digest(body)), body), None
     return _winning(resolution, a, local, incoming), repr(failure) if failure else None
 
 

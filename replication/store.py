@@ -1,8 +1,9 @@
 """Carry out the writes of one round in few requests, and say what became of each document.
 
 Overwrites go in BatchWrites, where each document has its own outcome. Creates and deletes go in Commits with
-their guards; one that fails is split until the documents that cannot be written stand alone. A request that
-Firestore refuses as a whole is split in the same way.
+their guards; one that fails is split until the documents that cannot be written stand alone, unless it rests on
+tombstones that nobody has looked at: then looking is cheaper. A request that Firestore refuses as a whole is
+split in the same way.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -123,7 +124,7 @@ def _failed(
 ) -> Steps:
     if isinstance(error, Transient):
         results.unsure.update((unit.path, str(error)) for unit in units)
-    elif isinstance(error, Expired):
+    elif isinstance(error, Expired) or _presumptuous(units, error):
         results.lost.update(unit.path for unit in units)
     elif len(units) > 1:
         middle = len(units) // 2
@@ -133,6 +134,10 @@ def _failed(
         results.refused[units[0].path] = str(error)
     else:
         results.lost.add(units[0].path)
+
+
+def _presumptuous(units: list[Unit], error: Exception) -> bool:
+    return isinstance(error, ConditionFailed) and any(unit.presumed for unit in units)
 
 
 def log_conflicts(conflicts: Iterable[tuple[Conflict, int]], target: Target, results: Results) -> Steps:

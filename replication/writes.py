@@ -1,8 +1,9 @@
 """The writes that carry out a plan, each conditional on everything it was decided on.
 
 An overwrite rests on the document's update time. A create rests on there being no document **and** on the
-very tombstone that was read, in one Commit: otherwise a slow create passes a faster tombstone, and a deleted
-document is back for good. A delete and its tombstone are one Commit, both conditional.
+very tombstone that was read, or on there being none where none was read, in one Commit: otherwise a slow create
+passes a faster tombstone, and a deleted document is back for good. A delete and its tombstone are one Commit,
+both conditional.
 """
 
 from dataclasses import dataclass
@@ -32,12 +33,14 @@ the dearest calls of all, and only requests of many documents are measured by it
 class Unit(NamedTuple):
     """The writes of one document: its own, and for a create or delete its guard or tombstone.
 
-    `bytes` is about what they take in a request.
+    `bytes` is about what they take in a request. `presumed`: a create that rests on a tombstone's absence which
+    nobody has looked at.
     """
 
     path: str
     writes: tuple[Any, ...]
     bytes: int
+    presumed: bool = False
 
     @property
     def alone(self) -> bool:
@@ -51,13 +54,15 @@ def writes_of(decision: Plan, local: Local, target: Target) -> Unit | None:
         return None
     meta = _meta(decision, local)
     body = decision.state.body
+    presumed = False
     if body is None:
         writes = _delete(meta, local, target)
     elif local.document is not None:
         writes = _overwrite(body, meta, local, target)
     else:
         writes = _create(body, meta, local, target)
-    return Unit(local.path, writes, len(body or b"") + METADATA_BYTES)
+        presumed = local.tombstone is None
+    return Unit(local.path, writes, len(body or b"") + METADATA_BYTES, presumed)
 
 
 def _meta(decision: Plan, local: Local) -> Meta:

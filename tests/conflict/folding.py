@@ -1,6 +1,5 @@
 """Merging candidates as a replica does, and what must come out equal at every replica."""
 
-from dataclasses import replace
 from typing import Any
 
 from conflict.policies import FieldRules, LastWriteWins, Precedence
@@ -20,7 +19,7 @@ POLICIES: list[Policy] = [
 def sealed(side: Candidate) -> Candidate:
     """With the digest of its own fields, as every stored version has."""
     digest = NO_CONTENT if side.deleted else repr(sort_key(side.fields)).encode()
-    return Candidate(replace(side.version, digest=digest), side.fields)
+    return Candidate(side.version._replace(digest=digest), side.fields)
 
 
 def merge(a: Candidate, b: Candidate, *, policy: Policy, on_delete: OnDelete = OnDelete.LWW) -> Candidate:

@@ -201,7 +201,7 @@ def test_equal_stamps_are_decided_by_replica_and_then_by_dot() -> None:
     assert [*REPLICAS] == sorted(REPLICAS)
     eu, us = write("eu", 10, n=1), write("us", 10, n=2)
     assert last_write(eu, us) is us
-    slow = Candidate(replace(eu.version, dot=9), eu.fields)
+    slow = Candidate(eu.version._replace(dot=9), eu.fields)
     assert last_write(eu, slow) is eu
 
 

@@ -27,6 +27,7 @@ versions = st.builds(
     origin=st.text(max_size=5),
     dot=times,
     digest=st.binary(max_size=17),
+    deleted=st.just(False),  # that is not in the map, but in where it is kept
     mixed=st.booleans(),
 )
 metas = st.builds(Meta, versions, base=times, read=times, merged=st.booleans())

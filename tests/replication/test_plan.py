@@ -151,7 +151,7 @@ def test_a_computed_body_is_mixed_and_takes_the_larger_stamp():
     assert made.state.body is not None
     fields = Document.FromString(made.state.body).fields
     assert (fields["count"].integer_value, fields["x"].string_value) == (9, "new")
-    assert made.state.version == replace(version({"eu": 5, "us": 6}, "us", made.state.body), mixed=True)
+    assert made.state.version == version({"eu": 5, "us": 6}, "us", made.state.body)._replace(mixed=True)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,12 @@ def test_references_into_another_replica_converge(seed: int) -> None:
     assert judge(live(seed)) == []
 
 
+@pytest.mark.parametrize("seed", [3005726, 3013524])
+def test_the_longest_settlings_end(seed: int) -> None:
+    """Five replicas in conflict over one document: the most messages any history took to come to rest."""
+    assert judge(live(seed)) == []
+
+
 # Those found within a few dozen histories; `python -m tests.simulation planted` hunts all.
 SAMPLE = (
     "a tombstone forgets its bases",

@@ -127,7 +127,10 @@ class World:
         living = [worker for worker in self.workers if worker.replica.id != self.dead]
         mourners = [worker for worker in self.workers if worker.replica.id == self.dead]
         movers: list[Any] = [*living, *[self.capture] * len(living)]
-        budget = 1_500 + 200 * len(self.history.writes) + 60 * len(self.log)
+        # Far more than any history takes that ends: five replicas that all wrote one document tell each other
+        # its merges some 150 times. Each time is an answer with a newer version, of which there are finitely
+        # many; what goes round in a circle uses up any budget.
+        budget = 10 * (1_500 + 200 * len(self.history.writes) + 60 * len(self.log))
         first, seen, active = self.history.published, -1, list(movers)
         for step in range(budget):
             self.dice = dice = Dice(self.base + SETTLING + step)
