@@ -99,8 +99,7 @@ class MetadataCodec:
         References into any replica of the fleet count as neutral: one that was written at `us` and leads to
         `eu` is foreign there and is left as it is, but at `eu` it cannot be told from one of its own.
         """
-        # One look at the bytes instead of one for each replica: nearly no document holds any reference.
-        for prefix in self.prefixes if b"/databases/" in body else ():
+        for prefix in self.prefixes:
             body = rewrite_references(body, source=prefix, target=NEUTRAL)
         return digest_of(body)
 

@@ -15,6 +15,11 @@ NEUTRAL_MARK = NEUTRAL[:1].encode()
 """A body without this byte holds no neutral reference."""
 
 
+def may_refer(body: bytes) -> bool:
+    """Whether a serialised Document may hold a reference; nearly none does, and one look at its bytes tells."""
+    return b"/databases/" in body
+
+
 def rewrite_references(body: bytes, *, source: str, target: str) -> bytes:
     """`body` (a serialised Document) with references from below `source` pointing below `target`."""
     # Nearly no document holds a reference into its own database, and looking for the prefix in the bytes is

@@ -13,8 +13,9 @@ from replication.metadata import (
     Meta,
     MetadataCodec,
     MetadataFault,
+    digest_of,
 )
-from replication.references import NEUTRAL, NEUTRAL_MARK, rewrite_references
+from replication.references import NEUTRAL, NEUTRAL_MARK, may_refer, rewrite_references
 from replication.wire import Write, micros, set_micros
 
 BASES_MAX = 16
@@ -84,7 +85,10 @@ def take_snapshot(document: Any, *, path: str, prefix: str, codec: MetadataCodec
     document.ClearField("name")
     document.ClearField("create_time")
     document.ClearField("update_time")
-    body = rewrite_references(document.SerializeToString(deterministic=True), source=prefix, target=NEUTRAL)
+    body = document.SerializeToString(deterministic=True)
+    if not may_refer(body):
+        return Snapshot(path, body, digest_of(body), update_time, meta, fault)
+    body = rewrite_references(body, source=prefix, target=NEUTRAL)
     return Snapshot(path, body, codec.digest(body), update_time, meta, fault)
 
 
