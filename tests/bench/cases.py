@@ -11,12 +11,14 @@ from typing import Any
 
 from replication.wire import MICROS
 from tests.bench import capture, core, lag
-from tests.bench.stage import FIREFLEET, Scene, Stage, drain, resources
+from tests.bench.stage import FIREFLEET, NotDone, Scene, Stage, drain, resources
 from tests.bench.workload import TARGET, Spec, build
 from workers.local.emulators import free_port
 from workers.local.process import Process
 
 Values = Mapping[str, float]
+OURS = ("worker", "ceiling")
+"""What must finish, or nothing was measured."""
 _REQUESTS = 2_000
 
 
@@ -97,12 +99,20 @@ def run(length: Length, *, only: Sequence[str], say: Callable[[str], None]) -> d
     """Measure; for each case its median `values` and the `rounds` they come from."""
     chosen = [case for case in backlogs(length) if not only or case.name in only]
     rounds: dict[str, list[Values]] = {}
+    unfinished: dict[str, list[str]] = {}
     with Stage() as stage:
         _warm_up(stage, length)
         for number in range(1, length.rounds + 1):
             for case in chosen:
                 say(f"round {number} of {length.rounds}: {case.name}")
-                rounds.setdefault(case.name, []).append(_backlog(stage, case))
+                try:
+                    rounds.setdefault(case.name, []).append(_backlog(stage, case))
+                except NotDone as error:
+                    if case.contender in OURS:
+                        raise
+                    # A rival that loses writes is a result, too.
+                    unfinished.setdefault(case.name, []).append(str(error))
+                    say(str(error))
             if not only or "core" in only:
                 say(f"round {number} of {length.rounds}: core")
                 rounds.setdefault("core", []).append(_core(stage, length))
@@ -110,7 +120,13 @@ def run(length: Length, *, only: Sequence[str], say: Callable[[str], None]) -> d
                 say(f"round {number} of {length.rounds}: capture")
                 rounds.setdefault("capture", []).append(captured(stage, length))
         results: dict[str, Any] = {
-            name: {"values": _medians(values), "rounds": values} for name, values in rounds.items()
+            name: {
+                "values": _medians(values),
+                "rounds": values,
+                "unfinished": unfinished.get(name, []),
+            }
+            for name, values in rounds.items()
+            if values
         }
         if "worker" in results and (not only or "lag" in only):
             rate = results["worker"]["values"]["per_second"] / 2

@@ -90,9 +90,10 @@ def _backlogs(results: Mapping[str, Any]) -> Table:
             continue
         values = results[case.name]["values"]
         rates = [one["per_second"] for one in results[case.name]["rounds"]]
+        lossy = len(results[case.name]["unfinished"])
         table.add_row(
             case.name,
-            case.about,
+            case.about + (f"; left changes unwritten in {lossy} rounds more" if lossy else ""),
             f"{values['per_second']:,.0f}",
             f"{min(rates):,.0f}–{max(rates):,.0f}",
             f"{values['cpu_us']:.0f}",

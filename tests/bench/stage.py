@@ -38,7 +38,7 @@ _READ_CHUNK = 1_000
 _REQUEST_BYTES_MAX = 3_000_000
 _SENTINELS = 50
 _POLL_S = 0.1
-_DONE_S_MAX = 180.0
+_DONE_S_MAX = 90.0
 _HEAP_GB = 10
 """The emulators keep all they ever saw, about 10 KB a message: one whose heap is nearly full collects garbage
 instead of answering, and every figure after that is of its collector."""

@@ -43,9 +43,10 @@ HOW_TO_GET = (
 
 HEAP_GB = 1
 """Small, so that several emulators fit on one machine. They forget nothing: what passes through takes this."""
-# One collector thread, because the cores are shared. A full heap must end the process: else it answers ever
-# more slowly for minutes, and nothing says why.
-_JVM_OPTIONS = "-Xmx{heap_gb}g -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError"
+# One collector thread, because the cores are shared. The heap has its full size at once (memory is taken as it
+# is used) and a small young part: growing it and emptying a large one take seconds. A full heap must end the
+# process: else it answers ever more slowly for minutes, and nothing says why.
+_JVM_OPTIONS = "-Xms{heap_gb}g -Xmx{heap_gb}g -Xmn256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError"
 
 # `$@` becomes the group's leader; the shell beside it waits for the end of the pipe on standard input.
 _LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
