@@ -2,6 +2,8 @@
 
 On a machine without them those tests are skipped with a line that says how to get them, except where `CI` or
 `FIREFLEET_REQUIRE_EMULATORS` is set: there a skipped proof would look like a passed one, so they fail.
+
+Each law is tried on 1,000 examples, or as many as `FIREFLEET_EXAMPLES` says.
 """
 
 import functools
@@ -10,8 +12,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from workers.local.emulators import FirestoreEmulator, Missing, PubsubEmulator, programs
+
+settings.register_profile(
+    "firefleet",
+    max_examples=int(os.environ.get("FIREFLEET_EXAMPLES", "1000")),
+    deadline=None,  # the machine's other work must not fail a law
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("firefleet")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import orjson
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from replication.analytics.anonymise import Anonymiser
@@ -80,7 +79,6 @@ JSON = st.recursive(
 )
 
 
-@limits(deadline=None)
 @given(NAMES, NAMES, JSON, st.data())
 def test_no_raw_user_id_is_left_in_the_bytes(user: str, target: str, extra: Any, data: st.DataObject) -> None:
     said = data.draw(st.sampled_from([user, target, f"<{user}>", f"{target}{user}", f"{user}{user}"]))

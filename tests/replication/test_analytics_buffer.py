@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from replication.analytics.buffer import COPY_BYTES, HELD_OVERHEAD_BYTES, Buffer, Fate
@@ -174,7 +173,6 @@ def test_the_oldest_is_by_publish_time_over_waiting_and_flushing() -> None:
     assert box.oldest == T0 + 3
 
 
-@limits(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.integers(0, 9), st.sampled_from(["offer", "take", "stored", "release"]))
@@ -232,7 +230,6 @@ def test_any_number_of_users_take_bounded_memory() -> None:
     assert len(buckets) == 100
 
 
-@limits(deadline=None)
 @given(st.lists(st.integers(0, 5_000_000), min_size=1, max_size=60))
 def test_no_more_pass_than_the_burst_and_the_rate_allow(gaps: list[int]) -> None:
     buckets, time, passed = TokenBuckets({"view": RULE}, users=10), 0, 0

@@ -7,7 +7,6 @@ import orjson
 import pytest
 import zstandard
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from replication.analytics.packing import PACK_EVENTS_MAX, PackError, Unit, events_in, pack, single
@@ -96,7 +95,6 @@ def test_compression_is_used_where_it_pays_and_both_forms_are_read() -> None:
     assert (len(bodies([packed])), len(bodies([plain]))) == (100, 1)
 
 
-@limits(deadline=None)
 @given(st.permutations(range(5)))
 def test_a_documents_name_follows_from_its_events_in_whatever_order(order: list[int]) -> None:
     def name(numbers: list[int]) -> str:

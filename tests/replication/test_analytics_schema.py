@@ -5,7 +5,6 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from replication.analytics.schema import DEPTH_MAX, EVENT_BYTES_MAX, parse_time
@@ -126,7 +125,6 @@ def test_events_with_one_key_are_the_same_within_its_window_only() -> None:
     assert not same(swipe("x", payload=payload), swipe("y", payload={**payload, "target": "eve"}))
 
 
-@limits(deadline=None)
 @given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))
 def test_no_two_keys_run_together(a: str, b: str, c: str, d: str) -> None:
     left, right = {"target": a, "session": b}, {"target": c, "session": d}
@@ -142,7 +140,6 @@ def test_identities_are_pinned_because_stored_documents_are_named_by_them() -> N
     ]
 
 
-@limits(deadline=None)
 @given(st.integers(0, 253_402_300_799 * 10**6))
 def test_times_are_read_as_they_are_checked(micros: int) -> None:
     from replication.wire import time_text

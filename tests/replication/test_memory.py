@@ -382,7 +382,7 @@ class Writes(RuleBasedStateMachine):
 
 
 TestWrites = Writes.TestCase
-TestWrites.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestWrites.settings = settings(max_examples=200, stateful_step_count=30)
 
 
 class TestLeases:

@@ -598,7 +598,7 @@ class TestFuzz:
 
     ALLOWED = frozenset({204, 400, 413, 503})
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(data=st.data())
     def test_a_mutilated_event_never_gives_500(self, fuzzed: Served, data: st.DataObject) -> None:
         change = fuzzed.changes[data.draw(st.integers(0, len(fuzzed.changes) - 1))]
@@ -611,7 +611,7 @@ class TestFuzz:
             headers[name] = data.draw(HEADER_VALUES)
         assert fuzzed.request(body=bytes(body[cut:] or body), headers=headers).status in self.ALLOWED
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | st.just(b"[" * 10_000),
         names=st.lists(
