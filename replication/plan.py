@@ -262,9 +262,12 @@ def _undo(change: Change, local: State | None, case: _Case) -> _Step:
 
 
 def _stands(local: State | None, right: State, rule: Rule) -> bool:
-    """Whether the local state needs no undoing: it is the primary's, or already newer than what was read."""
+    """Whether the local state needs no undoing: it is the primary's, or already newer than what was read.
+
+    The same content is not enough: a copy that has lost the primary's dot would give way to the primary's
+    older writes when they are delivered again.
+    """
     if local is None:
         return right.version.deleted
-    if right.version.same_content(local.version):
-        return True
-    return _primary_dot(local, rule) > _primary_dot(right, rule)
+    mine, its = _primary_dot(local, rule), _primary_dot(right, rule)
+    return mine > its or (mine == its and right.version.same_content(local.version))

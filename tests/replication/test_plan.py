@@ -216,3 +216,12 @@ def test_a_violation_already_undone_writes_nothing_again():
     assert not planned(here({"eu": 5}, "eu", A, path="wallets/1"), violation(B), primary=right).writes
     newer = here({"eu": 7}, "eu", C, path="wallets/1")
     assert not planned(newer, violation(B), primary=right).writes, "local is newer than what was read"
+
+
+def test_a_violation_with_the_primarys_own_content_still_gets_the_primarys_dot_back():
+    right = State(version({"eu": 5}, "eu", A), A)
+    blind = here({"apac": 9}, "apac", A, path="wallets/1")
+    restored = planned(blind, violation(A), primary=right)
+    assert (restored.state, restored.writes) == (right, True)
+    older = wallet({"eu": 4}, "eu", B)
+    assert planned(here({"eu": 5}, "eu", A, path="wallets/1"), older).outcomes == (Outcome.STALE,)

@@ -126,7 +126,7 @@ class Application:
         fields = self._fresh()
         if world.knobs.sealed_forgeries and path.startswith("orders/") and world.dice.chance(300):
             fields[codec.field] = self._forged(
-                path, fields, ahead_us=world.dice.below(100_000_000), sealed=True
+                path, fields, ahead_us=world.dice.below(self._ahead_us_max), sealed=True
             )
             world.sometimes("forged, sealed")
             return self._put(path, fields, "sealed forgery", tainted=True)
@@ -212,7 +212,8 @@ class Application:
             kind=kind,
             tainted=tainted,
             cursed=after is not None and "cursed" in after.fields,
-            severed=not carried and bool(seen_at - {self._replica}),
+            # Nor does a document that is created again say which delete it comes after.
+            severed=(not carried or before is None) and bool(seen_at - {self._replica}),
         )
         if kind in {"write-back", "sealed forgery"} and after is not None:
             world.facts.stand((self._replica, path), clock_of(after, field))
@@ -224,10 +225,15 @@ class Application:
         world.wrote(write)
 
     def _state(self, path: str, document: Any, replica: str) -> int | None:
-        """The number of the write that a document is: its replica's own, or the one its `_repl` names."""
+        """The number of the write that a document is: this replica's own, or the one its `_repl` names.
+
+        Another replica's own write leaves no mark in the document until that replica has replicated it: who
+        writes it back here cannot be known to have seen it.
+        """
         world = self._world
         by_dot = world.facts.by_dot
-        own = by_dot.get((replica, path, micros(document.update_time)))
+        here = replica == self._replica
+        own = by_dot.get((replica, path, micros(document.update_time))) if here else None
         field = world.fleet.codec.field
         if own is not None or field not in document.fields:
             return own
@@ -269,6 +275,12 @@ class Application:
         if meta is None or changed:
             return False
         return meta.base == 0 and self._now <= meta.read + FLEET_WRITE_US_MAX
+
+    @property
+    def _ahead_us_max(self) -> int:
+        """No replica may see a time further ahead than the drift limit: beyond it nothing is promised."""
+        apart_us = 2 * self._world.knobs.skew_us
+        return min(100_000_000, self._world.fleet.codec.drift_limit_us - apart_us - FLEET_WRITE_US_MAX)
 
     def _forged(self, path: str, fields: Fields, *, ahead_us: int, sealed: bool) -> Any:
         world, codec = self._world, self._world.fleet.codec

@@ -23,7 +23,8 @@ class AppWrite:
     the numbers of the writes it had directly seen: what it replaced, or what the copy it wrote back was.
     `tainted`: it brought metadata sealed with the fleet's own secret, after which only convergence is
     promised. `cursed`: no database takes it from this system. `severed`: it had seen other replicas' writes,
-    but the document it left does not say so: it has no `_repl` to be believed, until capture's event heals it.
+    but the document it left does not say so: it has no `_repl` to be believed, until capture's event heals it,
+    or it was created again, and no document names the delete it comes after.
     """
 
     number: int

@@ -82,6 +82,17 @@ def test_the_longest_settlings_end(seed: int) -> None:
     assert judge(live(seed)) == []
 
 
+def test_a_violation_that_changes_nothing_leaves_no_copy_without_the_primarys_dot() -> None:
+    """Found by the simulation: written back without `_repl`, the copy gave way to whatever was replayed."""
+    assert judge(live(102222)) == []
+
+
+@pytest.mark.parametrize("seed", [11309, 38779, 88796, 121153, 187566])
+def test_what_is_not_promised_is_not_asked_for(seed: int) -> None:
+    """Judged wrongly once: clocks beyond the drift limit, and what no document can say that its writer knew."""
+    assert judge(live(seed)) == []
+
+
 # Those found within a few dozen histories; `python -m tests.simulation planted` hunts all.
 SAMPLE = (
     "a tombstone forgets its bases",
