@@ -49,7 +49,7 @@ fuzz: .venv/.installed ## Coverage-guided fuzzing, for SECONDS, of everything th
 	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -max_len=4096
 
 bench: .venv/.installed ## How fast it is, beside its own ceiling and what one would write instead
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --chart bench.svg
 
 bench-analytics: .venv/.installed ## How fast the analytics worker is, and what it saves
 	$(BIN)/python -m tests.bench.bench_analytics

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import linear_regression
+from statistics import linear_regression, median
 
 from replication.wire import Document
 from tests.emulator.judgement import faults, losers
@@ -44,26 +44,33 @@ HEAP_GB = 6
 other about 3 MB."""
 LARGE_ROUNDS_MAX = 40
 MEMORY_EVERY_S = 5.0
-WARM_UP_S = 60.0
-SLOPE_JUDGED_S_MIN = 600.0
-"""A shorter line says nothing: a thread's first buffers are worth hundreds of MB an hour."""
-SLOPE_MB_PER_HOUR_MAX = 20.0
+WARM_UP_S = 120.0
+"""A thread's first buffers are worth hundreds of MB an hour."""
+JUDGED_S_MIN = 400.0
+GROWN_MB_MAX = 64.0
+"""A batch of large documents, in and out again, in each of four pullers: memory goes up and down by that much,
+and over a short run the slope of such a line says nothing."""
 PROXIED, SPARED, KILLED = "us", "apac", "eu"
 
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How one process' memory grew, over so many seconds."""
+    """How one process' memory grew in so many seconds after its warm-up.
+
+    `mb` is its last size, `grown_mb` how much larger it was in the last third than in the first (medians),
+    `mb_per_hour` the slope by least squares.
+    """
 
     process: str
     mb: float
+    grown_mb: float
     mb_per_hour: float
     seconds: float
 
     @property
     def too_steep(self) -> bool:
         """Whether it was watched for long enough to say so, and grows."""
-        return self.seconds >= SLOPE_JUDGED_S_MIN and self.mb_per_hour > SLOPE_MB_PER_HOUR_MAX
+        return self.seconds >= JUDGED_S_MIN and self.grown_mb > GROWN_MB_MAX
 
 
 @dataclass(slots=True)
@@ -105,14 +112,17 @@ class Memory:
                 self._samples.setdefault((process.name, process.pid), []).append((time.monotonic(), mb))
 
     def slopes(self) -> list[Slope]:
-        """Of every life that outlasted its warm-up, by least squares."""
+        """Of every life that outlasted its warm-up."""
         found = []
         for (name, _), samples in self._samples.items():
             warm = [(at, mb) for at, mb in samples if at > samples[0][0] + WARM_UP_S]
             if len(warm) > 2:
                 times, sizes = zip(*warm, strict=True)
-                slope = linear_regression(times, sizes).slope
-                found.append(Slope(name, round(sizes[-1], 1), round(slope * 3600, 1), times[-1] - times[0]))
+                third = max(1, len(sizes) // 3)
+                grown = median(sizes[-third:]) - median(sizes[:third])
+                slope = linear_regression(times, sizes).slope * 3600
+                seconds = times[-1] - times[0]
+                found.append(Slope(name, round(sizes[-1]), round(grown), round(slope), round(seconds)))
         return found
 
 
@@ -281,8 +291,11 @@ def lines(report: Report) -> Iterator[str]:
     yield f"lost {len(report.losses)}, different {len(report.divergence)}, dead letters {report.dead_letters}"
     yield "still moving at the end" if report.restless else "at rest"
     for slope in report.slopes:
-        note = "" if slope.seconds >= SLOPE_JUDGED_S_MIN else " (too short to judge)"
-        yield f"{slope.process}: {slope.mb} MB, {slope.mb_per_hour:+} MB/hour over {slope.seconds:.0f} s{note}"
+        note = "" if slope.seconds >= JUDGED_S_MIN else " (too short to judge)"
+        yield (
+            f"{slope.process}: {slope.mb:.0f} MB, {slope.grown_mb:+.0f} MB in {slope.seconds:.0f} s, "
+            f"{slope.mb_per_hour:+.0f} MB/hour{note}"
+        )
     yield "FAILED" if report.failed else "passed"
 
 
