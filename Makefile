@@ -18,7 +18,7 @@ picture: .venv/.installed ## The demo's report as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.installed ## All tests; those that need the emulators skip without them
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest
 
 check: lint types imports test ## Everything a change has to pass
 

@@ -25,14 +25,6 @@ settings.register_profile(
 settings.load_profile("firefleet")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`make test`), each file stays in one; so does `emulator/`, for its one fleet."""
-    for item in items:
-        group = item.path.parent if item.path.parent.name == "emulator" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("emulator"):
         require_emulators()
