@@ -18,7 +18,9 @@ picture: .venv/.installed ## The demo's report as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.installed ## All tests; those that need the emulators skip without them
-	$(BIN)/pytest
+	@# What needs no fleet of its own runs beside the rest, in the time that the other leaves.
+	@trap 'kill $$beside' INT TERM; nice -n 19 $(BIN)/pytest --ignore=tests/emulator >.tests.log 2>&1 & beside=$$!; \
+	$(BIN)/pytest tests/emulator; status=$$?; wait $$beside || status=$$?; cat .tests.log; exit $$status
 
 check: lint types imports test ## Everything a change has to pass
 
