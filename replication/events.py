@@ -129,21 +129,12 @@ def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
 def decode(message: Message, fleet: Fleet) -> Change:
     """Read one message as a change. Raises `EventError` when it can never be applied."""
     attributes = message.attributes
-    for name in ("replica", "kind"):
-        if not attributes.get(name):
-            raise EventError(Reason.MISSING_ATTRIBUTE, f"no attribute {name!r}: publish events through capture")
-    source = _replica(attributes["replica"], fleet)
-    kind = KINDS.get(attributes["kind"])
-    if kind is None:
-        raise EventError(Reason.UNKNOWN_KIND, f"kind {attributes['kind']!r} is none of {', '.join(KINDS)}")
+    source = fleet.replicas.get(attributes.get("replica", ""))
+    kind = KINDS.get(attributes.get("kind", ""))
+    if source is None or kind is None:
+        raise _misaddressed(attributes, fleet)
     data = _parse_data(message.data, attributes)
-    project, database, path = _named(data)
-    if database != source.database or project != source.project:
-        raise EventError(
-            Reason.FOREIGN_DATABASE,
-            f"the document is of projects/{project}/databases/{database}, which is not replica "
-            f"{source.id!r}: check the attribute 'replica' and the config",
-        )
+    path = _path_at(source, data)
     if kind is Kind.MERGED:
         return _merged(data, path, source, fleet)
     return _change(data, path, source, kind, attributes, fleet)
@@ -174,15 +165,34 @@ def _named(data: Any) -> tuple[str, str, str]:
     return parts
 
 
-def _replica(replica: str, fleet: Fleet) -> Replica:
-    found = fleet.replicas.get(replica)
-    if found is None:
-        raise EventError(
+def _path_at(source: Replica, data: Any) -> str:
+    """The relative path of the changed document, which must be the source's."""
+    document = data.value if data.HasField("value") else data.old_value
+    name: str = document.name
+    # Nearly always so, and then nothing else has to be taken apart.
+    if name.startswith(source.prefix) and is_document_path(path := name[len(source.prefix) :]):
+        return path
+    project, database, _ = _named(data)
+    raise EventError(
+        Reason.FOREIGN_DATABASE,
+        f"the document is of projects/{project}/databases/{database}, which is not replica "
+        f"{source.id!r}: check the attribute 'replica' and the config",
+    )
+
+
+def _misaddressed(attributes: Mapping[str, str], fleet: Fleet) -> EventError:
+    """Why a message cannot be anybody's change, by its attributes."""
+    for name in ("replica", "kind"):
+        if not attributes.get(name):
+            text = f"no attribute {name!r}: publish events through capture"
+            return EventError(Reason.MISSING_ATTRIBUTE, text)
+    if attributes["replica"] not in fleet.replicas:
+        return EventError(
             Reason.UNKNOWN_REPLICA,
-            f"replica {replica[:100]!r} is not in the config, which has {', '.join(fleet.replicas)}: add it, "
-            "or stop its capture",
+            f"replica {attributes['replica'][:100]!r} is not in the config, which has "
+            f"{', '.join(fleet.replicas)}: add it, or stop its capture",
         )
-    return found
+    return EventError(Reason.UNKNOWN_KIND, f"kind {attributes['kind']!r} is none of {', '.join(KINDS)}")
 
 
 def parse_time(text: str) -> int:

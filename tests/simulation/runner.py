@@ -1,5 +1,6 @@
 """Run histories: one seed, or many on all cores, and what to say about those that fail."""
 
+import gc
 import multiprocessing
 import os
 import time
@@ -161,7 +162,8 @@ def _parts(chunks: Sequence[range], jobs: int) -> Iterator[Summary]:
         return
     # Spawned and not forked: the parent may have threads (pytest's timeout, the progress bar).
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs) as pool:
+    # What was imported lives as long as the process: the collector need not look at it again.
+    with context.Pool(jobs, initializer=gc.freeze) as pool:
         yield from pool.imap_unordered(run_seeds, chunks)
 
 
