@@ -169,6 +169,17 @@ class Stage:
         with contextlib.closing(Scene(fleet, config, self.firestore, self.pubsub)) as scene:
             yield scene
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Hold the emulators, which go on compiling and collecting for a while after their last call."""
+        self.firestore.pause()
+        self.pubsub.pause()
+        try:
+            yield
+        finally:
+            self.firestore.resume()
+            self.pubsub.resume()
+
     def _config(self, topic: str) -> dict[str, Any]:
         return {
             "project": PROJECT,
