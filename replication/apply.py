@@ -213,7 +213,7 @@ def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
             Observation(
                 Outcome.DEAD_LETTER,
                 received.id,
-                received.message.attributes.get("replica", ""),
+                _known(received.message.attributes.get("replica", ""), target.fleet),
                 reason=error.reason,
                 text=str(error),
             )
@@ -221,6 +221,11 @@ def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
         ]
     )
     yield Acknowledge([received.ack_id for received, _ in dead])
+
+
+def _known(replica: str, fleet: Fleet) -> str:
+    """A replica's id for the metrics; empty for one that somebody made up, else there were no end of them."""
+    return replica if replica in fleet.replicas else ""
 
 
 def _forward(misplaced: Sequence[tuple[Received, Change]], target: Target) -> Steps:

@@ -27,7 +27,7 @@ class Observer:
         """Record the outcomes of messages that were received at `received_us` (µs)."""
         alike: dict[tuple[str, str, Outcome], int] = {}
         for seen in observations:
-            source, collection = seen.source[:100] or "unknown", self._collection(seen.path)
+            source, collection = seen.source or "unknown", self._collection(seen.path)
             key = (source, collection, seen.outcome)
             alike[key] = alike.get(key, 0) + 1
             labels = {"source": source, "target": self._target, "collection": collection}

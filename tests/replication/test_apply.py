@@ -217,6 +217,11 @@ def test_bad_messages_are_buried_with_reason_and_attributes_and_their_neighbours
     assert sorted(bench.acknowledged) == ["a0", "a1", "a2", "a3"]
 
 
+def test_a_replica_that_somebody_made_up_is_no_label_of_a_metric(bench):
+    bench.run(Message(b"", {"replica": "atlantis", "kind": "write"}), Message(b"\xff", {"replica": "eu"}))
+    assert [seen.source for seen in bench.observations] == ["", "eu"]
+
+
 def test_a_dead_letter_is_durable_before_the_acknowledgement(bench):
     bench.run(Message(b"\xff", {}))
     assert bench.kinds() == ["Publish", "Observe", "Acknowledge"]
