@@ -136,6 +136,16 @@ def test_the_reader_gives_each_event_once_by_id_and_by_key() -> None:
     assert list(read_events(documents)) == list(read_events(documents))
 
 
+def test_the_reader_counts_only_what_is_wanted() -> None:
+    documents = [
+        unit.write.update for _ in range(2) for unit in pack([held(swipe("a")), held(view("b"))], output())
+    ]
+    tally = Tally()
+    found = read_events(documents, tally, wanted=lambda event: event.body["id"] == "b")
+    assert [event.body["id"] for event in found] == ["b"]
+    assert (tally.events, tally.copies) == (1, 1)
+
+
 def test_reading_both_layouts_leaves_out_copies_across_them() -> None:
     documents = [single(held(view("a")), output()).write.update]
     documents += [unit.write.update for unit in pack([held(view("a")), held(view("b"))], output())]

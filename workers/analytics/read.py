@@ -1,7 +1,6 @@
 """`firefleet analytics read`: the stored events of a replica, each once, one JSON object a line."""
 
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
@@ -61,26 +60,13 @@ def command(
     equal = {name: text for name, text in asked.items() if text is not None}
     tally = Tally()
     with closing(FirestoreListing(fleet.replica(replica))) as listing:
-        for line in _lines(listing, settings.collection, equal, tally, since=since, until=until):
+        documents = listing.documents(settings.collection, equal=equal)
+        for event in read_events(documents, tally, wanted=lambda event: _within(event, since, until)):
             if not count:
-                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.write(orjson.dumps(event.body, option=orjson.OPT_APPEND_NEWLINE))
     sys.stdout.buffer.flush()
     if count:
         click.echo(orjson.dumps(asdict(tally)))
-
-
-def _lines(
-    listing: FirestoreListing,
-    collection: str,
-    equal: Mapping[str, str],
-    tally: Tally,
-    *,
-    since: int | None,
-    until: int | None,
-) -> Iterator[bytes]:
-    for event in read_events(listing.documents(collection, equal=equal), tally):
-        if _within(event, since, until):
-            yield orjson.dumps(event.body, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _within(event: StoredEvent, since: int | None, until: int | None) -> bool:
