@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from replication.adapters.inspection import CloudInspection
+from replication.errors import FirefleetError
 from replication.topology import Fleet, fleet_schema
 from workers.config import ConfigFile
 from workers.diagnosis import Finding, Level, diagnose_cloud, diagnose_config
@@ -28,9 +29,16 @@ _COMMAND_WIDTH = 78
 def findings(fleet: Fleet, *, offline: bool) -> Iterator[Finding]:
     """Everything there is to say about a fleet; `offline` asks nobody."""
     yield from diagnose_config(fleet)
-    if not offline:
-        with closing(CloudInspection(fleet)) as cloud:
-            yield from diagnose_cloud(fleet, cloud)
+    if offline:
+        return
+    try:
+        cloud = CloudInspection(fleet)
+    except FirefleetError as error:
+        # Without credentials; what the configuration alone says is worth reading all the same.
+        yield Finding(Level.FAIL, "Google Cloud", str(error))
+        return
+    with closing(cloud):
+        yield from diagnose_cloud(fleet, cloud)
 
 
 def _report(found: Sequence[Finding]) -> None:

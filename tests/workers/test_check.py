@@ -49,8 +49,8 @@ class MadeUpCloud:
     )
     place: str = "europe-west1"
     found_collections: Sequence[str] = ("orders", "drafts", "_repl_tombstones")
-    indexed_groups: set[str] = field(default_factory=set)
-    asked_groups: set[str] = field(default_factory=set)
+    indexed_fields: set[tuple[str, str]] = field(default_factory=set)
+    asked: set[tuple[str, str]] = field(default_factory=set)
     ttl_groups: set[str] = field(default_factory=lambda: set(OWN))
     lacking: set[str] = field(default_factory=set)
     failures: dict[str, FirefleetError] = field(default_factory=dict)
@@ -78,9 +78,8 @@ class MadeUpCloud:
         return list(self.found_collections)
 
     def indexed(self, replica: Replica, group: str, name: str) -> bool:
-        assert name == "_repl"
-        self.asked_groups.add(group)
-        return group in self.indexed_groups
+        self.asked.add((group, name))
+        return (group, name) in self.indexed_fields
 
     def has_ttl(self, replica: Replica, group: str, name: str) -> bool:
         assert name == "expire_at"
@@ -241,13 +240,23 @@ def test_a_location_is_the_databases_or_the_region_that_serves_it(
     assert found.level is level
 
 
-def test_the_metadata_must_be_exempt_in_every_replicated_collection_group() -> None:
+def test_what_grows_must_be_exempt_in_every_replicated_collection_group() -> None:
     """Those the rules spell out, those at the database's top, and this system's own; none that is local."""
-    cloud = MadeUpCloud(indexed_groups={"orders", "items"})
+    cloud = MadeUpCloud(indexed_fields={("orders", "_repl"), ("items", "_repl"), ("_repl_bodies", "body")})
     found = the_finding(cloud)
-    assert cloud.asked_groups == {"orders", "items"} | OWN
+    assert cloud.asked == {
+        ("orders", "_repl"),
+        ("items", "_repl"),
+        ("_repl_tombstones", "_repl"),
+        ("_repl_tombstones", "expire_at"),
+        ("_repl_conflicts", "versions"),
+        ("_repl_conflicts", "expire_at"),
+        ("_repl_bodies", "body"),
+        ("_repl_bodies", "document"),
+        ("_repl_bodies", "expire_at"),
+    }
     assert (found.level, found.subject) == (Level.WARN, "eu indexes")
-    assert found.text.startswith("_repl is indexed in items, orders")
+    assert found.text.endswith(", by items._repl, orders._repl, _repl_bodies.body")
     assert found.remedy[1] == (
         "gcloud firestore indexes fields update _repl --collection-group=orders --disable-indexes "
         "--database=app-eu --project=q"

@@ -108,6 +108,15 @@ def test_missing_credentials_exit_2_with_the_remedy(config: Path, tmp_path: Path
     assert "`gcloud auth application-default login`" in result.stderr
 
 
+def test_missing_credentials_do_not_hide_what_the_configuration_says(config: Path, tmp_path: Path) -> None:
+    env = {"GOOGLE_APPLICATION_CREDENTIALS": "", "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true"}
+    result = run("--config", config, "check", "--json", env=env)
+    assert result.exit_code == 1, result.output
+    found = {each["subject"]: each for each in json.loads(result.stdout)["findings"]}
+    assert found["config"]["level"] == "ok"
+    assert "`gcloud auth application-default login`" in found["Google Cloud"]["text"]
+
+
 def test_the_secret_is_found_beside_the_file(config: Path, tmp_path: Path) -> None:
     (tmp_path / "fleet.secret").write_text("0123456789abcdef\n")
     config.write_text("secret_file: fleet.secret\n" + GOOD)
