@@ -35,15 +35,23 @@ def kill(fleet: LocalFleet, replicas: Replicas) -> None:
     """At the start, because Pub/Sub delivers what a killed worker held only after a minute: `us` loses its one
     in the middle of a backlog, and gets another.
     """
-    worker, us = only_worker(fleet, "us"), replicas.clients["us"]
-    worker.terminate()
-    write_many(replicas.clients["eu"], "killed", BACKLOG)
-    eventually(lambda: count(replicas.clients["apac"], "killed") == BACKLOG, 60, every=0.1)
-    worker.restart()
-    eventually(lambda: count(us, "killed") > 0, 30, every=0.005)
+    worker = in_the_middle(fleet, replicas, "us", "killed", elsewhere="apac")
     worker.kill()
-    assert 0 < count(us, "killed") < BACKLOG, "it was killed in the middle"
+    assert 0 < count(replicas.clients["us"], "killed") < BACKLOG, "it was killed in the middle"
     worker.restart()
+
+
+def in_the_middle(
+    fleet: LocalFleet, replicas: Replicas, replica: str, collection: str, *, elsewhere: str
+) -> Process:
+    """A replica's worker that has just begun with a backlog, which the one `elsewhere` has done with."""
+    worker = only_worker(fleet, replica)
+    worker.terminate()
+    write_many(replicas.clients["eu"], collection, BACKLOG)
+    eventually(lambda: count(replicas.clients[elsewhere], collection) == BACKLOG, 60, every=0.1)
+    worker.restart()
+    eventually(lambda: count(replicas.clients[replica], collection) > 0, 30, every=0.005)
+    return worker
 
 
 def only_worker(fleet: LocalFleet, replica: str) -> Process:
@@ -60,13 +68,9 @@ def written_once(replicas: Replicas, replica: str, collection: str) -> bool:
 def test_a_worker_that_is_told_to_end_does_so_in_time_and_another_one_goes_on_at_once(
     fleet: LocalFleet, replicas: Replicas
 ) -> None:
-    worker, apac = only_worker(fleet, "apac"), replicas.clients["apac"]
-    worker.terminate()
-    write_many(replicas.clients["eu"], "drained", BACKLOG)
-    # Nobody else waits for it.
-    eventually(lambda: count(replicas.clients["us"], "drained") == BACKLOG, 60, every=0.1)
-    worker.restart()
-    eventually(lambda: count(apac, "drained") > 0, 30, every=0.005)
+    # Nobody else waits for it: `us` has it all meanwhile.
+    worker = in_the_middle(fleet, replicas, "apac", "drained", elsewhere="us")
+    apac = replicas.clients["apac"]
     told = time.monotonic()
     assert worker.terminate(timeout=30) == 0
     took = time.monotonic() - told

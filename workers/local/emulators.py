@@ -48,8 +48,9 @@ HEAP_GB = 1
 # process: else it answers ever more slowly for minutes, and nothing says why.
 _JVM_OPTIONS = "-Xms{heap_gb}g -Xmx{heap_gb}g -Xmn256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError"
 
-# `$@` becomes the group's leader; the shell beside it waits for the end of the pipe on standard input.
-_LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
+# For `/bin/sh -c`: no program outlives the process that started it, however that ends. `$@` becomes the group's
+# leader; the shell beside it waits for the end of the pipe on standard input, even while the group is paused.
+LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
@@ -178,7 +179,7 @@ class Emulator:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the launcher found by locate()
-                ["/bin/sh", "-c", _LEASH, "sh", *command, "--host=127.0.0.1", f"--port={port}"],
+                ["/bin/sh", "-c", LEASH, "sh", *command, "--host=127.0.0.1", f"--port={port}"],
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,

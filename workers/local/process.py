@@ -16,10 +16,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from workers.local.emulators import StartFailed
-
-# `$@` becomes the group's leader; the shell beside it waits for the end of the pipe on standard input.
-_LEASH = 'exec 3<&0; { read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
+from workers.local.emulators import LEASH, StartFailed
 
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 12.0
@@ -139,7 +136,7 @@ class Process:
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(  # noqa: S603 - a program of ours
-            ["/bin/sh", "-c", _LEASH, "sh", *self._command],
+            ["/bin/sh", "-c", LEASH, "sh", *self._command],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
