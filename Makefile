@@ -64,7 +64,8 @@ lock: ## Resolve the dependencies anew into requirements.lock
 		--allow-unsafe --extra dev --output-file requirements.lock pyproject.toml
 
 clean: ## Remove what was made
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		.coverage htmlcov .tests.log bench.json
 
 # Installed when the lock or the project's own description is newer than the last installation.
 .venv/.installed: requirements.lock pyproject.toml

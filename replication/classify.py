@@ -1,6 +1,6 @@
 """Capture's one decision: what is an event to the fleet, and who receives it.
 
-Rules and table: "Capture classifies, the worker computes the version" in ARCHITECTURE.md's protocol. An echo
+Rules and table: "What capture sees" in ARCHITECTURE.md's protocol. An echo
 is a change that this system made itself; without dropping it, every applied change would go round for ever.
 """
 

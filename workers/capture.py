@@ -34,6 +34,7 @@ from starlette.types import Receive, Scope, Send
 from replication.classify import classify, needs_tombstone, replica_of
 from replication.errors import ConfigError, EventError, FirefleetError, Reason, Transient
 from replication.events import JSON, Event, parse_event
+from replication.plan import Outcome
 from replication.ports import Database, Found, Message, Publisher, Telemetry
 from replication.topology import Fleet, Mode
 from workers.answers import DONE, STOPPING, TOO_MANY, Answer, give, refusal
@@ -244,7 +245,7 @@ class Capture:
         if message is not None:
             await self.outbox.send(message)
         elif not self._stays(event):
-            self._telemetry.count("firefleet.changes", outcome="echo", source=replica.id)
+            self._telemetry.count("firefleet.changes", outcome=Outcome.ECHO.value, source=replica.id)
 
     def _stays(self, event: Event) -> bool:
         """Whether an unpublished change was an application's (or TTL's) that never leaves, and no echo."""
@@ -257,7 +258,7 @@ class Capture:
         self._telemetry.count("firefleet.capture.large_events", source=replica)
         logger.warning(
             "the event of %s at %s has %d bytes: near Eventarc's limit of 512 KB, above which changes may be "
-            "lost; make the document smaller, and compare with `firefleet verify`",
+            "lost; make the document smaller, and compare it across the replicas",
             event.path,
             replica,
             len(event.body),

@@ -108,7 +108,7 @@ def planted(only: tuple[str, ...]) -> None:
     names = [fault.name for fault in FAULTS if not only or fault.name in only]
     missed = 0
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for name, found in pool.imap_unordered(hunt_named, names):
+        for name, found in pool.imap(hunt_named, names):
             missed += found is None
             where = f"{found.tries} histories, seed {found.seed}, {found.oracle}" if found else "not found"
             console.print(f"{name}: {where}")

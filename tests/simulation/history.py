@@ -11,9 +11,6 @@ from typing import Any
 
 from tests.simulation.knobs import Knobs
 
-Dot = tuple[str, int]
-"""A write's name: the replica, and its own commit time there (for a delete one above the last update)."""
-
 
 @dataclass(frozen=True, slots=True)
 class AppWrite:

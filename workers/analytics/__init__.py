@@ -35,7 +35,7 @@ def command(ctx: click.Context, *, replica: str | None, health_port: int | None,
     """Buffer one region's analytics events and write them in batches, until SIGTERM.
 
     Any number of workers may share a region's subscription. On SIGTERM a worker writes what it holds within
-    8 s and releases the rest: nothing is lost.
+    7 s and releases the rest: nothing is lost.
     """
     if ctx.invoked_subcommand is not None:
         return
