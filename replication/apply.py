@@ -8,7 +8,7 @@ Order of effects: conflict record, then the write, then messages to others, then
 idempotent, so a crash between any two repeats from the start.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
@@ -142,9 +142,8 @@ def _write(decided: Sequence[_Decided], read_at: float, results: Results, target
     yield from store(units, read_at, results)
 
 
-def addressed(message: Message, replica: str) -> bool:
+def addressed(attributes: Mapping[str, str], replica: str) -> bool:
     """Whether a message is for a replica: what its subscription's filter says, which emulators ignore."""
-    attributes = message.attributes
     receiver = attributes.get("to")
     if receiver is not None:
         return receiver == replica
@@ -154,7 +153,7 @@ def addressed(message: Message, replica: str) -> bool:
 def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
     todo = _Sorted({}, {}, [], [], [])
     for received in batch:
-        if not addressed(received.message, target.replica.id):
+        if not addressed(received.message.attributes, target.replica.id):
             todo.skipped.append(received.ack_id)
             continue
         try:

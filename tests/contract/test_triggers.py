@@ -18,6 +18,7 @@ from replication.topology import Replica
 from replication.wire import DocumentEventData, micros
 from tests.contract.documents import SECONDS, integer, mapping, overwrite, put, remove
 from workers.local.emulators import FirestoreEmulator
+from workers.provision import register_trigger
 
 START = 1_800_000_000_000_000
 HEADERS = (
@@ -56,10 +57,10 @@ def watched(backend: str, project: str) -> Iterator[Watched]:
         yield Watched(database, next_change)
         return
     with receiver(changes) as address, FirestoreEmulator.start(functions_emulator=address) as emulator:
-        emulator.register_trigger(project, "app-eu", "contract")
         replica = Replica(
             id="eu", project=project, database="app-eu", location="europe-west1", emulator_host=emulator.host
         )
+        register_trigger(replica, emulator.host)
         with contextlib.closing(open_database(replica)) as opened:
             yield Watched(opened, next_change)
 

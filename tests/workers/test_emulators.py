@@ -27,6 +27,7 @@ from workers.local.emulators import (
     free_port,
     locate,
 )
+from workers.provision import register_trigger, trigger_id
 
 
 def listens(port: int) -> bool:
@@ -171,22 +172,18 @@ def test_a_registered_trigger_sends_each_write_once_and_reset_forgets_documents(
     ):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        database = open_database(
-            Replica(
-                id="eu",
-                project=project,
-                database="app-eu",
-                location="europe-west1",
-                emulator_host=emulator.host,
-            )
+        replica = Replica(
+            id="eu", project=project, database="app-eu", location="europe-west1", emulator_host=emulator.host
         )
+        database = open_database(replica)
         try:
-            emulator.register_trigger(project, "app-eu", "capture-eu")
-            emulator.register_trigger(project, "app-eu", "capture-eu")
+            register_trigger(replica, emulator.host)
+            register_trigger(replica, emulator.host)
             for path in ("orders/1", "orders/2"):
                 database.commit([Write(update={"name": database.prefix + path})], timeout=10)
             expected = [
-                (f"/functions/projects/{project}/triggers/capture-eu", f"orders/{number}") for number in (1, 2)
+                (f"/functions/projects/{project}/triggers/{trigger_id(replica)}", f"orders/{number}")
+                for number in (1, 2)
             ]
             eventually(lambda: len(seen) >= 2)
             assert seen == expected

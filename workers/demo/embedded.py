@@ -18,6 +18,7 @@ import yaml
 
 from conflict.values import Reference
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
+from replication.apply import addressed
 from replication.classify import classify, needs_tombstone
 from replication.errors import ConditionFailed, FirefleetError
 from replication.events import parse_event
@@ -102,13 +103,8 @@ class EmbeddedFleet:
         self._capture.check()
 
     def _subscribe(self, replica: str) -> MemorySubscription:
-        def wanted(attributes: Mapping[str, str]) -> bool:
-            # `Fleet.subscription_filter` as a function.
-            if to := attributes.get("to"):
-                return to == replica
-            return attributes.get("replica") != replica or attributes.get("heal") == "1"
-
-        return self._changes.subscription(self.fleet.subscription(replica), filter=wanted)
+        mine = partial(addressed, replica=replica)
+        return self._changes.subscription(self.fleet.subscription(replica), filter=mine)
 
     def _worker(self, replica: str) -> Worker:
         clients = Clients(

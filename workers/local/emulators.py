@@ -13,7 +13,6 @@ own child does not inherit it.)
 import contextlib
 import functools
 import http.client
-import json
 import os
 import random
 import re
@@ -259,11 +258,10 @@ class Emulator:
             return False
         return True
 
-    def _http(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> bytes:
+    def _http(self, method: str, path: str, *, timeout: float = 30) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            payload = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, payload, {"content-type": "application/json"})
+            connection.request(method, path)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -289,7 +287,8 @@ class Emulator:
 class FirestoreEmulator(Emulator):
     """The Firestore emulator: any number of projects and databases, none of which need creating.
 
-    With a `functions_emulator` address it POSTs an event there for every change under a registered trigger.
+    With a `functions_emulator` address it POSTs an event there for every change under a registered trigger
+    (`workers.provision.register_trigger`).
     """
 
     product = "Firestore"
@@ -309,22 +308,6 @@ class FirestoreEmulator(Emulator):
     ) -> Self:
         """Start it and wait until it answers. Raises `Missing` or `StartFailed`."""
         return cls.launch(port=port, functions_emulator=functions_emulator).ready(timeout=timeout)
-
-    def register_trigger(self, project: str, database: str, trigger_id: str) -> None:
-        """Have every write to the database POSTed to `/functions/projects/{project}/triggers/{trigger_id}`.
-
-        Registering one id twice is harmless; a second id for the same database sends every event twice.
-        """
-        self._http(
-            "POST",
-            f"/emulator/v1/projects/{project}/eventarcTrigger?eventarcTriggerId={trigger_id}",
-            {
-                "eventType": "google.cloud.firestore.document.v1.written",
-                "database": database,
-                "namespace": "(default)",
-                "document": {"value": "{document=**}", "matchType": "PATH_PATTERN"},
-            },
-        )
 
     def reset(self, project: str, database: str) -> None:
         """Forget all documents of one database."""
