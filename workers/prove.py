@@ -60,13 +60,17 @@ PATHS = ("documents/1", "documents/2")
 MOVES_MAX = 20_000
 _START = 1_700_000_000 * MICROS
 _ROUND = 3_600 * MICROS
+_SHOWN_CHARACTERS_MAX = 400
 
 Bodies = Mapping[str, bytes | None]
 """What all replicas hold: path -> body, None where there is no document."""
 
 
 class Unsafe(AssertionError):
-    """A policy does harm; the text says what, and in which history."""
+    """A policy does harm; the text says what, and in which history.
+
+    `simulate(…, seed=N, histories=1)` lives it again.
+    """
 
 
 def prove(
@@ -170,7 +174,8 @@ def _compare(
 
 
 def _shown(body: bytes | None) -> str:
-    return "no document" if body is None else repr(dict(BodyFields(body)))
+    text = "no document" if body is None else repr(dict(BodyFields(body)))
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
 
 
 @dataclass(slots=True)
@@ -291,7 +296,8 @@ class _World:
             case Publish():
                 for message in effect.messages:
                     if effect.dead_letters:
-                        raise Unsafe(f"what it answers cannot be stored: {message.attributes['error']}")
+                        error = message.attributes["error"]
+                        raise Unsafe(f"what it answers cannot be stored ({self._where}): {error}")
                     self._topic.publish(message)
             case Acknowledge():
                 worker.subscription.acknowledge(effect.ack_ids)

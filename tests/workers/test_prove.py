@@ -65,5 +65,17 @@ def test_a_policy_that_fails_is_shown_with_both_sides() -> None:
         simulate(fragile, EXAMPLES)
 
 
+def test_an_answer_that_no_database_takes_is_told_and_not_only_buried() -> None:
+    told = r"what it answers cannot be stored \(seed \d+\): 'documents/\d' cannot be written"
+    with pytest.raises(Unsafe, match=told):
+        simulate(lambda *_: {"all": "x" * 1_048_480}, EXAMPLES)
+
+
+def test_a_large_document_does_not_fill_the_screen() -> None:
+    with pytest.raises(Unsafe, match="order of delivery") as caught:
+        simulate(lambda a, _: {**a.fields, "all": "x" * 10_000}, EXAMPLES)
+    assert len(str(caught.value)) < 1_000
+
+
 def test_the_same_seed_gives_the_same_histories() -> None:
     assert simulate(most_viewed, EXAMPLES, histories=3) == simulate(most_viewed, EXAMPLES, histories=3)
