@@ -15,16 +15,19 @@ import click
 
 from replication.errors import ConfigError, FirefleetError
 
-COMMANDS: Mapping[str, str] = {
-    "demo": "Three replicas on this machine, real conflicts, and the proof that they end equal.",
-    "check": "Say what is wrong with the configuration and the cloud, and what mends it.",
-    "provision": "Create the topics and subscriptions that are missing.",
-    "capture": "Receive Eventarc's events of all replicas and publish the changes.",
-    "replicate": "Apply the other replicas' changes to one replica, until SIGTERM.",
-    "analytics": "Buffer one region's analytics events and write them in batches.",
-    "publish": "Publish synthetic changes, for test harnesses.",
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": (
+        "workers.demo",
+        "Run three replicas on this machine, with conflicts, and prove that they end equal.",
+    ),
+    "check": ("workers.check", "Report what is wrong with the configuration and the cloud, with the remedies."),
+    "provision": ("workers.provision", "Create the topics and subscriptions that are missing."),
+    "capture": ("workers.capture", "Receive Eventarc's events of all replicas and publish the changes."),
+    "replicate": ("workers.replicate", "Apply the other replicas' changes to one replica, until SIGTERM."),
+    "analytics": ("workers.analytics", "Buffer one region's analytics events and write them in batches."),
+    "publish": ("workers.publish", "Publish synthetic changes, for test harnesses."),
 }
-"""Each command and its line of help; it is the object `command` of the module `workers.{name}`."""
+"""Each command, the module whose object `command` it is, and its line of help."""
 
 
 class Failure(click.ClickException):
@@ -52,13 +55,14 @@ class CommandLine(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"workers.{cmd_name}").command
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = importlib.import_module(module).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click's own asks every command for its help, and so imports them all.
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
