@@ -17,15 +17,24 @@ from replication.errors import ConfigError, FirefleetError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": (
-        "workers.demo",
+        "workers.demo.command",
         "Run three replicas on this machine, with conflicts, and prove that they end equal.",
     ),
-    "check": ("workers.check", "Report what is wrong with the configuration and the cloud, with the remedies."),
-    "provision": ("workers.provision", "Create the topics and subscriptions that are missing."),
-    "capture": ("workers.capture", "Receive Eventarc's events of all replicas and publish the changes."),
-    "replicate": ("workers.replicate", "Apply the other replicas' changes to one replica, until SIGTERM."),
-    "analytics": ("workers.analytics", "Buffer one region's analytics events and write them in batches."),
-    "publish": ("workers.publish", "Publish synthetic changes, for test harnesses."),
+    "check": (
+        "workers.setup.check",
+        "Report what is wrong with the configuration and the cloud, with the remedies.",
+    ),
+    "provision": ("workers.setup.provision", "Create the topics and subscriptions that are missing."),
+    "capture": ("workers.capture.app", "Receive Eventarc's events of all replicas and publish the changes."),
+    "replicate": (
+        "workers.replicate.worker",
+        "Apply the other replicas' changes to one replica, until SIGTERM.",
+    ),
+    "analytics": (
+        "workers.analytics.command",
+        "Buffer one region's analytics events and write them in batches.",
+    ),
+    "publish": ("workers.publish.command", "Publish synthetic changes, for test harnesses."),
 }
 """Each command, the module whose object `command` it is, and its line of help."""
 

@@ -1,6 +1,6 @@
 """Reads the configuration: the file, the secret, the application's own policies, the environment.
 
-The only place that does; `replication.topology` says what the text means.
+The only place that does; `replication.configuration.parse` says what the text means.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from typing import cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
+from replication.configuration.parse import Fleet, parse_fleet
 from replication.errors import ConfigError
-from replication.topology import Fleet, parse_fleet
 
 PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
 """The variable of Google's own clients."""

@@ -20,10 +20,8 @@ from replication.adapters.rpc import (
     routing,
     translate,
 )
-from replication.errors import Transient
-from replication.ports import Database, Found, Written
-from replication.topology import Replica
-from replication.wire import (
+from replication.configuration.parse import Replica
+from replication.documents.wire import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
     BatchWriteRequest,
@@ -32,6 +30,8 @@ from replication.wire import (
     CommitResponse,
     micros,
 )
+from replication.errors import Transient
+from replication.ports import Database, Found, Written
 
 _SERVICE = "/google.firestore.v1.Firestore/"
 

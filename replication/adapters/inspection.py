@@ -23,8 +23,8 @@ from requests.exceptions import RequestException
 from replication.adapters.firestore import open_database
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
 from replication.adapters.rpc import EMULATOR_METADATA, connect, translate_google
+from replication.configuration.parse import Fleet, Replica
 from replication.errors import FirefleetError, Transient
-from replication.topology import Fleet, Replica
 
 T = TypeVar("T")
 

@@ -24,9 +24,7 @@ from replication.adapters.memory_documents import (
     stored_size,
 )
 from replication.adapters.memory_pubsub import MemoryPublisher, MemorySubscription, MemoryTopic
-from replication.errors import ConditionFailed, Refused
-from replication.ports import Database, Found, Written
-from replication.wire import (
+from replication.documents.wire import (
     DOCUMENT_BYTES_MAX,
     MICROS,
     Document,
@@ -36,6 +34,8 @@ from replication.wire import (
     micros,
     set_micros,
 )
+from replication.errors import ConditionFailed, Refused
+from replication.ports import Database, Found, Written
 
 __all__ = [
     "Change",

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from replication.documents.wire import is_document_path, split_name
 from replication.errors import Refused
-from replication.wire import is_document_path, split_name
 
 DEPTH_MAX = 20
 """Maps and arrays inside one another, in one field."""

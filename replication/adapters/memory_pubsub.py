@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from types import MappingProxyType
 from typing import NamedTuple
 
+from replication.documents.wire import MICROS
 from replication.errors import Refused
 from replication.ports import Message, Publisher, Received, Subscription
-from replication.wire import MICROS
 
 # https://cloud.google.com/pubsub/quotas#resource_limits
 MESSAGE_BYTES_MAX = 10_000_000

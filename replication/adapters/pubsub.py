@@ -23,9 +23,9 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
 from replication.adapters.rpc import connect, routing, status, translate, translate_google
+from replication.documents.wire import micros
 from replication.errors import Refused, Transient
 from replication.ports import Message, Publisher, Received, Subscription
-from replication.wire import micros
 
 __all__ = [
     "PubsubAdmin",

@@ -16,9 +16,9 @@ from typing import Any
 import orjson
 
 from replication.analytics.buffer import Held
-from replication.analytics.config import Warehouse
+from replication.configuration.analytics import Warehouse
+from replication.documents.wire import time_text
 from replication.ports import Message
-from replication.wire import time_text
 
 _PSEUDONYM_BYTES = 16
 

@@ -14,11 +14,11 @@ import itertools
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from replication.analytics.config import Analytics
-from replication.analytics.memory import Recent, TokenBuckets
+from replication.analytics.recency import Recent, TokenBuckets
 from replication.analytics.schema import Event
+from replication.configuration.analytics import Analytics
+from replication.documents.wire import MICROS
 from replication.ports import Received
-from replication.wire import MICROS
 
 HELD_OVERHEAD_BYTES = 1_500
 """About what Python keeps around one held message: objects, attributes, identities, ids (tried)."""

@@ -26,7 +26,6 @@ import orjson
 import zstandard
 
 from replication.analytics.buffer import Held
-from replication.analytics.config import TypeRules
 from replication.analytics.schema import (
     PACK_BYTES_MAX,
     KeyRule,
@@ -35,9 +34,10 @@ from replication.analytics.schema import (
     key_rule,
     parse_time,
 )
+from replication.configuration.analytics import TypeRules
+from replication.documents.plain import fill, to_plain
+from replication.documents.wire import Document, Write, set_micros, time_text
 from replication.errors import EventError, FirefleetError, Reason
-from replication.values import fill, to_plain
-from replication.wire import Document, Write, set_micros, time_text
 
 FORMAT = 1
 PACK_EVENTS_MAX = 500

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import orjson
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from replication.analytics.config import Analytics, TypeRules
+from replication.configuration.analytics import Analytics, TypeRules
 from replication.errors import EventError, Reason
 from replication.ports import Message
 

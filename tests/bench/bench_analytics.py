@@ -19,18 +19,18 @@ from tempfile import TemporaryDirectory
 from replication.adapters.memory import MemoryDatabase
 from replication.adapters.memory_pubsub import MemoryTopic
 from replication.analytics.anonymise import Anonymiser
-from replication.analytics.config import Analytics, parse_analytics
 from replication.analytics.schema import Schema
+from replication.configuration.analytics import Analytics, parse_analytics
+from replication.documents.wire import micros
 from replication.ports import Received, Telemetry
-from replication.wire import micros
 from tests.emulator.analytics_site import Site, valid_messages
-from tests.polling import eventually
-from workers.analytics.events import Generator
+from tests.support.polling import eventually
 from workers.analytics.flush import Flusher
 from workers.analytics.intake import Intake
 from workers.analytics.shared import Clients, Job, Shared
-from workers.driver import StopSignal
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
+from workers.publish.generator import Generator
+from workers.replicate.driver import StopSignal
 
 TARGET = 10_000
 """Events a second that one process must take and write packed."""

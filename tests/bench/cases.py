@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from replication.wire import MICROS
+from replication.documents.wire import MICROS
 from tests.bench import capture, core, lag
 from tests.bench.stage import FIREFLEET, NotDone, Scene, Stage, drain, resources
 from tests.bench.workload import TARGET, Spec, build

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
-from replication.apply import apply
-from replication.effects import (
+from replication.apply.batch import apply
+from replication.apply.effects import (
     Acknowledge,
     BatchWrite,
     Commit,
@@ -22,10 +22,10 @@ from replication.effects import (
     Read,
     Reading,
 )
+from replication.apply.writes import Target
+from replication.configuration.parse import Fleet
+from replication.documents.wire import Document, set_micros
 from replication.ports import Found, Received, Written
-from replication.topology import Fleet
-from replication.wire import Document, set_micros
-from replication.writes import Target
 from tests.bench.workload import TARGET, Workload
 
 BATCH = 100

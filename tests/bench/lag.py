@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from replication.wire import MICROS, Write, micros, set_micros
+from replication.documents.wire import MICROS, Write, micros, set_micros
 from tests.bench.stage import Scene, resources
 from tests.bench.workload import COLLECTION, SOURCE, change, plain
 from workers.local.process import Process

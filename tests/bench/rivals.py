@@ -21,12 +21,12 @@ from google.cloud import firestore
 from google.cloud.firestore_v1._helpers import decode_dict
 from google.cloud.pubsub_v1 import SubscriberClient
 
-from replication.topology import Fleet
-from replication.wire import DocumentEventData, Write, micros
+from replication.configuration.parse import Fleet
+from replication.documents.wire import DocumentEventData, Write, micros
 from tests.bench.stubs import Firestore, Pubsub
 from tests.bench.workload import TARGET
 from workers.config import ConfigFile
-from workers.health import HealthServer
+from workers.runtime.health import HealthServer
 
 _PULL_S = 2.0
 _BATCH_MAX = 500

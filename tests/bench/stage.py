@@ -20,15 +20,15 @@ from typing import Any, Self
 import yaml
 
 from replication.adapters.pubsub_admin import PubsubAdmin
+from replication.configuration.parse import Fleet
+from replication.documents.wire import MICROS, micros
 from replication.ports import Message
-from replication.topology import Fleet
-from replication.wire import MICROS, micros
 from tests.bench.stubs import Firestore, Pubsub, PubsubMessage
 from tests.bench.workload import SOURCE, TARGET, THIRD, Workload
 from workers.config import ConfigFile
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.process import Process
-from workers.provision import subscriptions, topics
+from workers.setup.provision import subscriptions, topics
 
 PROJECT = "firefleet-bench"
 ROOT = Path(__file__).parents[2]

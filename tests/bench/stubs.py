@@ -12,7 +12,7 @@ import grpc.experimental
 from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types as pubsub_types
 
-from replication.wire import (
+from replication.documents.wire import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
     BatchWriteRequest,

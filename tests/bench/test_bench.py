@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from replication.events import Kind, decode
-from replication.topology import Fleet, parse_fleet
+from replication.changes.events import Kind, decode
+from replication.configuration.parse import Fleet, parse_fleet
 from tests.bench import cases, chart, core, lag, report
 from tests.bench.stage import Stage, drain
 from tests.bench.workload import SOURCE, Spec, build

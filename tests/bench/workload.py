@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conflict.version import Version
-from replication.metadata import Meta
+from replication.configuration.parse import Fleet, Replica
+from replication.documents.metadata import Meta
+from replication.documents.stored import take_snapshot
+from replication.documents.wire import MICROS, Document, DocumentEventData, Write, set_micros, time_text
 from replication.ports import Message
-from replication.snapshot import take_snapshot
-from replication.topology import Fleet, Replica
-from replication.wire import MICROS, Document, DocumentEventData, Write, set_micros, time_text
 
 SOURCE, TARGET, THIRD = "eu", "us", "apac"
 COLLECTION = "orders"

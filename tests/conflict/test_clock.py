@@ -3,7 +3,7 @@
 from hypothesis import given
 
 from conflict.clock import Clock, advance, descends, includes, merge
-from tests.strategies import clocks, dots, replicas
+from tests.support.strategies import clocks, dots, replicas
 
 Seen = set[tuple[str, int]]
 

@@ -15,7 +15,7 @@ from conflict.resolve import Candidate, Fields, last_write
 from conflict.values import same, sort_key
 from conflict.version import deleted, written
 from tests.conflict.folding import POLICIES
-from tests.strategies import bodies, rival_bodies, rivals
+from tests.support.strategies import bodies, rival_bodies, rivals
 
 EXAMPLES: list[Fields] = [
     {"n": 1, "status": "pending", "tags": ["b", "a"]},

@@ -13,7 +13,7 @@ from conflict.resolve import Candidate, Policy, last_write
 from conflict.values import GeoPoint, Reference, same, sort_key
 from conflict.version import Version, written
 from tests.conflict.folding import POLICIES, merge, sealed, state
-from tests.strategies import bodies, rivals, values
+from tests.support.strategies import bodies, rivals, values
 
 policies = st.sampled_from(POLICIES)
 some_rules = st.dictionaries(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from conflict.clock import merge
 from conflict.reconcile import Relation, reconcile
 from conflict.version import NO_CONTENT, Version, with_clock_of, written
-from tests.strategies import versions
+from tests.support.strategies import versions
 
 MIRROR = {
     Relation.DESCENDS: Relation.ANCESTOR,

@@ -14,7 +14,7 @@ from conflict.policies import Custom, FieldRules, LastWriteWins, Precedence
 from conflict.resolve import Candidate, Fields, OnDelete, Policy, last_write, resolve
 from conflict.version import NO_CONTENT, Version, deleted, written
 from tests.conflict.folding import POLICIES, merge, sealed, state
-from tests.strategies import REPLICAS, rivals
+from tests.support.strategies import REPLICAS, rivals
 
 policies = st.sampled_from(POLICIES)
 LWW = LastWriteWins()

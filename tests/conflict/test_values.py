@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from conflict.values import GeoPoint, Reference, firestore_key, same, sort_key
-from tests.strategies import numbers, times, values
+from tests.support.strategies import numbers, times, values
 
 DOCUMENTS = "projects/p/databases/d/documents/"
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from conflict.clock import descends, includes, merge
 from conflict.reconcile import Relation, reconcile
 from conflict.version import NO_CONTENT, Version, deleted, supersedes, with_clock_of, written
-from tests.strategies import DOT_MAX, dots, replicas, versions
+from tests.support.strategies import DOT_MAX, dots, replicas, versions
 
 contexts = st.none() | versions()
 late = st.integers(1, 2 * DOT_MAX)

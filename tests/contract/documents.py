@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from replication.documents.wire import Document, Value, Write, set_micros
 from replication.ports import Database, Found
-from replication.wire import Document, Value, Write, set_micros
 
 SECONDS = 10.0
 

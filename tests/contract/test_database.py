@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from replication.documents.wire import Document, Value, Write, micros
 from replication.errors import ConditionFailed, Refused
 from replication.ports import Database
-from replication.wire import Document, Value, Write, micros
 from tests.contract.documents import (
     SECONDS,
     array,

@@ -13,12 +13,12 @@ import pytest
 
 from replication.adapters.firestore import open_database
 from replication.adapters.memory import Change, MemoryDatabase
+from replication.configuration.parse import Replica
+from replication.documents.wire import DocumentEventData, micros
 from replication.ports import Database
-from replication.topology import Replica
-from replication.wire import DocumentEventData, micros
 from tests.contract.documents import SECONDS, integer, mapping, overwrite, put, remove
 from workers.local.emulators import FirestoreEmulator
-from workers.provision import register_trigger
+from workers.setup.provision import register_trigger
 
 START = 1_800_000_000_000_000
 HEADERS = (

@@ -18,16 +18,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from replication.adapters.firestore_listing import FirestoreListing
 from replication.adapters.pubsub import PubsubAdmin, SubscriptionSettings, open_subscription
-from replication.analytics.config import Analytics
 from replication.analytics.reader import read_events
+from replication.configuration.analytics import Analytics
 from replication.ports import Received
-from workers.analytics.events import Mix
-from workers.analytics.publish import publish_analytics
-from workers.analytics.wiring import load_analytics
+from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.local.emulators import free_port
 from workers.local.fleet import emulator_client
 from workers.local.process import Process
+from workers.publish.analytics import publish_analytics
+from workers.publish.generator import Mix
 
 FIREFLEET = Path(sys.executable).with_name("firefleet")
 KEY = "an analytics key for these tests"

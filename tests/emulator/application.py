@@ -17,7 +17,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud import firestore
 from google.cloud.firestore_v1._helpers import encode_dict
 
-from replication.wire import Document, micros
+from replication.documents.wire import Document, micros
 
 Op = Literal["set", "update", "delete"]
 _CALL_S_MAX = 30.0

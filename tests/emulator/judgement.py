@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from google.cloud import firestore
 
-from replication.wire import Document
+from replication.documents.wire import Document
 from tests.emulator.application import kept
 from tests.emulator.workloads import Seen
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from google.cloud import firestore
 
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 _BATCH_MAX = 500

@@ -13,8 +13,8 @@ from typing import Any
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import StructuredQuery
 
-from replication.wire import Document, micros
-from tests.polling import eventually
+from replication.documents.wire import Document, micros
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet, TopicReader
 
 METADATA = "_repl"

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import linear_regression, median
 
-from replication.wire import Document
+from replication.documents.wire import Document
 from tests.emulator.judgement import faults, losers
 from tests.emulator.outage import Outage
 from tests.emulator.proxy import Fault, Proxy

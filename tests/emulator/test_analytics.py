@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from replication.analytics.packing import events_in
-from replication.wire import micros
+from replication.documents.wire import micros
 from tests.conftest import require_emulators
 from tests.emulator.analytics_site import (
     TYPES,
@@ -27,7 +27,7 @@ from tests.emulator.analytics_site import (
     token_of,
     valid_messages,
 )
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
 from workers.local.process import Process
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from replication.adapters.pubsub import open_publisher
+from replication.documents.wire import Document, DocumentEventData, set_micros, time_text
 from replication.ports import Message, Received
-from replication.wire import Document, DocumentEventData, set_micros, time_text
 from tests.emulator.metrics import Collector
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 pytestmark = pytest.mark.timeout(120)

@@ -17,7 +17,7 @@ from tests.emulator.judgement import Losers, faults, losers
 from tests.emulator.proxy import Fault, Proxy
 from tests.emulator.replicas import Replicas
 from tests.emulator.workloads import WORKLOADS, Run
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 pytestmark = pytest.mark.timeout(150)

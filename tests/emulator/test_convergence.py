@@ -7,7 +7,7 @@ import pytest
 from tests.emulator.application import Application, Size, Write, kept, of
 from tests.emulator.contention import OwnTime
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 FULL = Size()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.emulator.outage import Outage, count, write_many
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 from workers.local.process import Process
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from google.cloud import firestore
 
-from replication.metadata import FLEET_WRITE_US_MAX, digest_of
-from replication.wire import Document
+from replication.documents.metadata import FLEET_WRITE_US_MAX, digest_of
+from replication.documents.wire import Document
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 pytestmark = pytest.mark.timeout(120)

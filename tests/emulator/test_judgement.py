@@ -2,7 +2,7 @@
 
 import pytest
 
-from replication.wire import Document
+from replication.documents.wire import Document
 from tests.emulator.application import Op
 from tests.emulator.judgement import Losers, faults
 from tests.emulator.workloads import Seen

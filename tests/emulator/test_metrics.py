@@ -13,7 +13,7 @@ from replication.adapters.pubsub import open_publisher
 from replication.ports import Message
 from tests.emulator.metrics import Collector, Labels, Point
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet, TopicReader
 
 pytestmark = pytest.mark.timeout(120)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.emulator.metrics import Collector
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 from workers.local.fleet import LocalFleet
 
 pytestmark = pytest.mark.timeout(120)

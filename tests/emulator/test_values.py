@@ -8,9 +8,9 @@ import pytest
 from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1.vector import Vector
 
-from replication.wire import Document
+from replication.documents.wire import Document
 from tests.emulator.replicas import Replicas
-from tests.polling import eventually
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from google.cloud import firestore
 
-from replication.wire import micros
+from replication.documents.wire import micros
 from tests.emulator.application import Op, Write
 
 _ids = itertools.count(1)

@@ -15,21 +15,21 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["conflict", "replication", "workers"]):
-    from replication.classify import classify, needs_tombstone
+    from replication.changes.body import protobuf_body
+    from replication.changes.classify import classify, needs_tombstone
+    from replication.changes.events import decode, parse_event
+    from replication.configuration.parse import parse_fleet
+    from replication.documents.metadata import Meta, MetadataFault
+    from replication.documents.stored import take_tombstone, tombstone_write
+    from replication.documents.wire import Document, DocumentEventData, Value
     from replication.errors import ConfigError, EventError
-    from replication.events import decode, parse_event
-    from replication.metadata import Meta, MetadataFault
     from replication.ports import Message
-    from replication.snapshot import take_tombstone, tombstone_write
-    from replication.topology import parse_fleet
-    from replication.wire import Document, DocumentEventData, Value
-    from workers.event_body import protobuf_body
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from conflict.version import Version
-from tests.replication.fleets import CODEC, NOW, TEXT, data, document, fleet, text
+from tests.support.fleets import CODEC, NOW, TEXT, data, document, fleet, text
 
 FLEET = fleet()
 HEADERS = {

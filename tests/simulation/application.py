@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conflict.version import Version
+from replication.documents.metadata import FLEET_WRITE_US_MAX, Meta, MetadataFault, digest_of
+from replication.documents.wire import Document, Value, micros
 from replication.errors import ConditionFailed
-from replication.metadata import FLEET_WRITE_US_MAX, Meta, MetadataFault, digest_of
-from replication.wire import Document, Value, micros
 from tests.simulation.history import AppWrite
 from tests.simulation.knobs import STATES
 from tests.simulation.record import body_of, clock_of

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from replication.adapters.memory import Change
-from replication.classify import classify, needs_tombstone
-from replication.events import Event, parse_event
+from replication.changes.classify import classify, needs_tombstone
+from replication.changes.events import Event, parse_event
+from replication.documents.wire import micros
 from replication.ports import Found
-from replication.wire import micros
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

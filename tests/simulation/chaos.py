@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from replication.documents.wire import DocumentEventData
 from replication.ports import Message
-from replication.wire import DocumentEventData
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

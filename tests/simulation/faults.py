@@ -14,26 +14,26 @@ from unittest.mock import patch
 
 from conflict.reconcile import Relation
 from conflict.version import Version
-from replication.effects import Acknowledge
+from replication.apply.effects import Acknowledge
+from replication.apply.plan import Outcome, State
+from replication.configuration.parse import Mode
+from replication.documents.metadata import MetadataCodec
+from replication.documents.stored import Snapshot, Tombstone
 from replication.errors import Transient
-from replication.metadata import MetadataCodec
-from replication.plan import Outcome, State
-from replication.snapshot import Snapshot, Tombstone
-from replication.topology import Mode
 from tests.simulation.world import Clock
 
 Plant = Callable[[], AbstractContextManager[None]]
 
 # By name, because what is replaced is what each module itself looks up.
-APPLY: Any = import_module("replication.apply")
-CLASSIFY: Any = import_module("replication.classify")
-EVENTS: Any = import_module("replication.events")
-PLAN: Any = import_module("replication.plan")
+APPLY: Any = import_module("replication.apply.batch")
+CLASSIFY: Any = import_module("replication.changes.classify")
+EVENTS: Any = import_module("replication.changes.events")
+PLAN: Any = import_module("replication.apply.plan")
 RECONCILE: Any = import_module("conflict.reconcile")
-SNAPSHOT: Any = import_module("replication.snapshot")
-STORE: Any = import_module("replication.store")
+SNAPSHOT: Any = import_module("replication.documents.stored")
+STORE: Any = import_module("replication.apply.store")
 WORKER: Any = import_module("tests.simulation.worker")
-WRITES: Any = import_module("replication.writes")
+WRITES: Any = import_module("replication.apply.writes")
 
 
 # ── how to plant ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ under test, except where its claim is what is judged.
 
 from collections.abc import Callable, Iterator
 
-from replication.wire import Document
+from replication.documents.wire import Document
 from tests.simulation.history import AppWrite, Final, History, Side
 from tests.simulation.knobs import PRIMARY
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
+from replication.configuration.parse import Fleet
+from replication.documents.stored import observed, take_snapshot, take_tombstone
+from replication.documents.wire import Document, DocumentEventData, micros
 from replication.ports import Message
-from replication.snapshot import observed, take_snapshot, take_tombstone
-from replication.topology import Fleet
-from replication.wire import Document, DocumentEventData, micros
 from tests.simulation.history import Final, Logged, Side
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conflict.version import Version
-from replication.wire import Document, Value
+from replication.documents.wire import Document, Value
 from tests.simulation import oracles
 from tests.simulation.history import Ack, AppWrite, Final, History, Lag, Logged, Side
 from tests.simulation.knobs import Knobs

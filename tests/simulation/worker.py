@@ -1,15 +1,16 @@
 """A worker's driver in the simulation: performs the core's effects one a move, and lets them fail.
 
-The faults are those of `workers.driver`: a request fails and its writes landed, or half of them, or none, or
-later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two effects.
+The faults are those of `workers.replicate.driver`: a request fails and its writes landed, or half of them, or
+none, or later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two
+effects.
 """
 
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
-from replication.apply import apply
-from replication.effects import (
+from replication.apply.batch import apply
+from replication.apply.effects import (
     Acknowledge,
     BatchWrite,
     Commit,
@@ -23,11 +24,11 @@ from replication.effects import (
     Reading,
     Steps,
 )
+from replication.apply.plan import Outcome
+from replication.apply.writes import Target
+from replication.documents.wire import Write
 from replication.errors import ConditionFailed, Refused, Transient
-from replication.plan import Outcome
 from replication.ports import Received, Written
-from replication.wire import Write
-from replication.writes import Target
 from tests.simulation.history import Ack, Lag
 from tests.simulation.record import Fact, LateWrite, is_for
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SENT_UNTIL_US = 8_500_000
-"""As in `workers.driver`: no write is sent later than this after its read."""
+"""As in `workers.replicate.driver`: no write is sent later than this after its read."""
 LANDS_UNTIL_US = 9_900_000
 """What is on its way lands until this after its read: less than the 10 s by which writes are recognised."""
 RENEWED_US = 20_000_000

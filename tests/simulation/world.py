@@ -1,8 +1,8 @@
 """One history: databases, topic, captures, workers and applications in one thread, one move at a time.
 
 Who moves next, and every fault, is drawn from the dice of the step (see `dice`). The code under test is the
-real one: `replication.apply` is driven one effect at a time, `replication.classify` one event at a time; this
-module is their world and writes down what happened.
+real one: `replication.apply.batch` is driven one effect at a time, `replication.changes.classify` one event at
+a time; this module is their world and writes down what happened.
 """
 
 import traceback
@@ -11,9 +11,9 @@ from typing import Any
 
 from replication.adapters.memory import Change, MemoryDatabase, MemoryTopic
 from replication.adapters.memory_pubsub import Retained
+from replication.configuration.parse import Fleet
 from replication.errors import FirefleetError
 from replication.ports import Message
-from replication.topology import Fleet
 from tests.simulation.application import Application
 from tests.simulation.capture import Capture
 from tests.simulation.chaos import Chaos

@@ -12,11 +12,11 @@ from typing import Any
 
 from replication.analytics.buffer import Held
 from replication.analytics.packing import BATCH, Output, Unit, pack, single
+from replication.apply.store import REQUEST_DOCUMENTS_MAX, Status, chunks
 from replication.errors import EventError, Reason, Refused, Transient
 from replication.ports import Written
-from replication.store import REQUEST_DOCUMENTS_MAX, Status, chunks
 from workers.analytics.shared import BUFFER, Shared
-from workers.driver import Stopping
+from workers.replicate.driver import Stopping
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from replication.adapters.firestore_listing import FirestoreListing
 from replication.analytics.packing import StoredEvent
 from replication.analytics.reader import Tally, read_events
 from replication.analytics.schema import event_micros, parse_time
-from workers.analytics.wiring import load_analytics
+from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 
 

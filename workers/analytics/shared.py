@@ -17,14 +17,14 @@ from typing import TypeVar
 
 from replication.analytics.anonymise import Anonymiser
 from replication.analytics.buffer import Buffer
-from replication.analytics.config import Analytics
 from replication.analytics.leases import Leases
 from replication.analytics.schema import Schema
-from replication.dead_letters import dead_letter
+from replication.changes.dead_letters import dead_letter
+from replication.configuration.analytics import Analytics
 from replication.errors import EventError, Refused, Transient
 from replication.ports import Database, Message, Publisher, Received, Subscription, Telemetry
-from workers.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Stopping, StopSignal
-from workers.progress import Progress
+from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Stopping, StopSignal
+from workers.runtime.progress import Progress
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from replication.documents.wire import MICROS
 from replication.errors import Transient
-from replication.wire import MICROS
 from workers.analytics.flush import Flusher
 from workers.analytics.intake import Intake
 from workers.analytics.shared import FLUSHER, WRITER, Clients, Job, Shared
-from workers.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, StopSignal
-from workers.progress import Progress
+from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, StopSignal
+from workers.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from replication.topology import Fleet
+from replication.configuration.parse import Fleet
 from workers.demo.meters import Meters
 from workers.demo.shop import Writer
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.serving import BodyTooLarge, ServerThread, read_body
+from workers.runtime.serving import BodyTooLarge, ServerThread, read_body
 
 PATH = "/v1/metrics"
 PROTOBUF = "application/x-protobuf"

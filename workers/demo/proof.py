@@ -12,8 +12,8 @@ from typing import Any
 
 from conflict.policies import FieldRules, Precedence
 from conflict.values import same, sort_key
-from replication.topology import Fleet
-from replication.wire import collection_id
+from replication.configuration.parse import Fleet
+from replication.documents.wire import collection_id
 from workers.demo.backend import Documents
 
 COMPUTED = "computed"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conflict.values import GeoPoint, Reference, same
-from replication.wire import MICROS
+from replication.documents.wire import MICROS
 from workers.demo.meters import milliseconds
 from workers.demo.proof import COMPUTED, Decided, Difference, Holding, Proof
 from workers.demo.run import Outcome

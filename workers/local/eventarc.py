@@ -30,8 +30,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from workers.event_body import protobuf_body
-from workers.serving import (
+from replication.changes.body import protobuf_body
+from workers.runtime.serving import (
     BodyTooLarge,
     PostsFirst,
     ServerThread,

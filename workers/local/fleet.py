@@ -24,13 +24,13 @@ from google.cloud import firestore
 
 from replication.adapters.pubsub import open_subscription
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.configuration.parse import Fleet, Replica
 from replication.ports import Received, Subscription
-from replication.topology import Fleet, Replica
 from workers.config import ConfigFile
 from workers.local.emulators import HEAP_GB, FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.eventarc import Delivery
 from workers.local.process import Process
-from workers.provision import register_trigger, subscriptions, topics
+from workers.setup.provision import register_trigger, subscriptions, topics
 
 PROJECT = "firefleet-local"
 TOPIC = "changes"

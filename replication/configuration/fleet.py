@@ -1,0 +1,352 @@
+"""The shape of `fleet.yaml`: its keys, their types and defaults, and what each one means.
+
+One key's value is checked here; what keys mean together is `replication.configuration.parse`'s. The
+descriptions go into the JSON schema, for editors. A validator's text is the operator's: what is wrong, then the remedy.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from replication.configuration.marked_yaml import Key, Source
+from replication.documents.metadata import CLOCK_ENTRIES_MAX
+from replication.documents.wire import MICROS
+from replication.fleet.paths import Pattern, parse_pattern
+
+DRIFT_LIMIT = "300s"
+TOMBSTONE_RETENTION = "10d"
+CONFLICT_RETENTION = "30d"
+PULL_THREADS = 4
+PULL_MESSAGES = 500
+METADATA_FIELD = "_repl"
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+_DURATION_US_MAX = 3_650 * 86_400 * MICROS  # ten years: an `expire_at` stays inside Firestore's year 9999
+_CUSTOM = re.compile(r"custom: *(?P<function>[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
+_POLICIES = ("last-write-wins", "precedence", "field-rules", "custom: package.module:function")
+
+
+def microseconds(value: Any) -> int:
+    """A duration such as `5s`, `10m`, `24h` or `10d`, in microseconds; raises `ValueError`."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f"{value!r} is no duration; write a whole number and s, m, h or d, such as 5s or 10d")
+    length = int(found[1]) * _SECONDS[found[2]] * MICROS
+    if length > _DURATION_US_MAX:
+        raise ValueError(f"{value} is longer than ten years; write at most 3650d")
+    return length
+
+
+def _spelled(pattern: str, remedy: str) -> AfterValidator:
+    """Text that must match a regular expression as a whole."""
+    accepts = re.compile(pattern).fullmatch
+
+    def check(value: str) -> str:
+        if not accepts(value):
+            raise ValueError(f"'{value}' cannot be used here; {remedy}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _not_reserved(name: str) -> str:
+    if name.startswith("__") and name.endswith("__"):
+        raise ValueError(f"'{name}' is reserved by Firestore; choose a name such as {METADATA_FIELD}")
+    return name
+
+
+def _state(value: Any) -> Any:
+    # YAML reads yes, no, on and off as booleans: a state that is one would never be found in a document.
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not text or a number; put it in quotes")  # noqa: TRY004
+    return value
+
+
+def _pattern(value: Any) -> Pattern:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no pattern; write one such as carts/{{cart}}")  # noqa: TRY004
+    return parse_pattern(value)
+
+
+def _custom_function(value: str) -> str:
+    found = _CUSTOM.fullmatch(value)
+    if not found:
+        raise ValueError(f"'{value}' names no function; write \"custom: package.module:function\"")
+    return found["function"]
+
+
+def _policy_tag(value: Any) -> str | None:
+    name = value.get("policy") if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        return None
+    return "custom" if name.startswith("custom:") else name
+
+
+def _known_policy(value: Any) -> Any:
+    tag = _policy_tag(value)
+    if tag == "custom" or tag in _POLICIES:
+        return value
+    if not isinstance(value, dict) or "policy" not in value:
+        raise ValueError("names no policy; write {policy: last-write-wins} or another of " + _listed(_POLICIES))
+    raise PydanticCustomError(
+        "unknown_policy", "{text}", {"text": _unknown("policy", str(value["policy"]), _POLICIES)}
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    remedy = f"did you mean '{close[0]}'? " if close else ""
+    return f"unknown {kind} '{name}'; {remedy}known: {_listed(known)}"
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(microseconds),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["5s", "10m", "24h", "10d"]}
+    ),
+]
+ReplicaId = Annotated[
+    str,
+    _spelled(
+        "[a-z][a-z0-9-]{0,29}",
+        "a replica's id is part of subscription names: at most 30 of a-z, 0-9 and '-', a letter first",
+    ),
+]
+ProjectId = Annotated[str, _spelled(r"[a-z][a-z0-9.:-]{0,62}", "write the project's id, such as my-project")]
+DatabaseId = Annotated[
+    str,
+    _spelled(
+        r"\(default\)|[a-z][a-z0-9-]{0,62}", "write a Firestore database's id, such as app-eu or (default)"
+    ),
+]
+TopicId = Annotated[
+    str,
+    # Pub/Sub's own rule, with room left for what is appended to name subscriptions.
+    _spelled(
+        "(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,199}",
+        "write the topic's id alone: 3 to 200 letters, digits and -._~+%, a letter first, not 'goog'",
+    ),
+]
+Location = Annotated[
+    str, _spelled("[a-z][a-z0-9-]{1,62}", "write a Google Cloud location, such as europe-west1")
+]
+Address = Annotated[str, _spelled(r"[^\s:/]+:[0-9]{1,5}", 'write "host:port", such as "127.0.0.1:8080"')]
+State = Annotated[Any, BeforeValidator(_state), WithJsonSchema({"type": ["string", "number"]})]
+FieldName = Annotated[
+    str,
+    _spelled("[A-Za-z_][A-Za-z0-9_]{0,99}", f"write letters, digits and '_', such as {METADATA_FIELD}"),
+    AfterValidator(_not_reserved),
+]
+PathPattern = Annotated[
+    Pattern,
+    BeforeValidator(_pattern),
+    WithJsonSchema({"type": "string", "examples": ["carts/{cart}/items/{item}", "{document=**}"]}),
+]
+
+
+def _span(default: str, description: str) -> Any:
+    """A key that holds a duration; its default stands in the schema as it would in the file."""
+    return Field(default=default, description=description)
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+class ReplicaShape(_Shape):
+    """One Firestore database."""
+
+    database: DatabaseId = Field(description="The database's id.")
+    location: Location = Field(description="Where the database is; its workers run there too.")
+    project: ProjectId | None = Field(default=None, description="Its project; default: the file's.")
+    emulator_host: Address | None = Field(
+        default=None, description="host:port of a Firestore emulator instead."
+    )
+
+
+class LastWriteWinsShape(_Shape):
+    """The latest write stays."""
+
+    policy: Literal["last-write-wins"]
+
+
+class PrecedenceShape(_Shape):
+    """The state that is further in an order stays."""
+
+    policy: Literal["precedence"]
+    field: str = Field(min_length=1, description="The field that holds the state.")
+    order: list[State] = Field(min_length=1, description="The states; the one further to the end stays.")
+
+
+class FieldRulesShape(_Shape):
+    """Each field by a rule of its own; a field without one is kept from the latest write."""
+
+    policy: Literal["field-rules"]
+    fields: dict[str, Literal["max", "min", "union", "lww"]] = Field(min_length=1, description="Field: rule.")
+
+
+class CustomShape(_Shape):
+    """The application's own function."""
+
+    policy: Annotated[
+        str,
+        AfterValidator(_custom_function),
+        WithJsonSchema({"type": "string", "pattern": r"^custom: *[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"}),
+    ] = Field(description='"custom: package.module:function"; it must be importable where the workers run.')
+
+
+Conflict = Annotated[
+    Annotated[LastWriteWinsShape, Tag("last-write-wins")]
+    | Annotated[PrecedenceShape, Tag("precedence")]
+    | Annotated[FieldRulesShape, Tag("field-rules")]
+    | Annotated[CustomShape, Tag("custom")],
+    Discriminator(_policy_tag),
+    BeforeValidator(_known_policy),
+]
+
+
+class RuleShape(_Shape):
+    """What happens to the documents a pattern matches; the first rule that matches decides."""
+
+    match: PathPattern = Field(description="Path pattern: {x} is one segment, {x=**} the rest.")
+    mode: Literal["multi-primary", "single-primary", "local"] = Field(
+        description="multi-primary: every replica takes writes; single-primary: one does; "
+        "local: never leaves its replica."
+    )
+    primary: str | None = Field(default=None, description="The one replica that takes writes (single-primary).")
+    conflict: Conflict | None = Field(
+        default=None, description="How concurrent writes are settled (multi-primary); default: last-write-wins."
+    )
+    on_delete: Literal["lww", "delete-wins", "update-wins"] | None = Field(
+        default=None, description="What stays of a concurrent delete and write (multi-primary); default: lww."
+    )
+    lag_target: Duration | None = Field(default=None, description="How soon a change should be everywhere.")
+
+
+class PullShape(_Shape):
+    """How a worker pulls."""
+
+    threads: int = Field(default=PULL_THREADS, ge=1, le=64, description="Pulling threads of one worker.")
+    max_messages: int = Field(
+        default=PULL_MESSAGES, ge=1, le=1000, description="Messages of one pull, at most."
+    )
+
+
+class FleetShape(_Shape):
+    """firefleet's configuration: replicas, and what is replicated between them."""
+
+    project: ProjectId = Field(description="The project of the topics, and of replicas that name none.")
+    topic: TopicId = Field(description="The Pub/Sub topic that changes are published to.")
+    dead_letter_topic: TopicId | None = Field(default=None, description="Default: TOPIC-dead-letters.")
+    metadata_field: FieldName = Field(default=METADATA_FIELD, description="The field of versions.")
+    replicas: dict[ReplicaId, ReplicaShape] = Field(
+        min_length=1, max_length=CLOCK_ENTRIES_MAX, description="Each replica's id, and its database."
+    )
+    collections: list[RuleShape] = Field(
+        min_length=1, description="The rules, in order; the last matches {document=**}."
+    )
+    secret_file: str | None = Field(
+        default=None, min_length=1, description="A file with the secret that keys the versions' seal."
+    )
+    drift_limit: Duration = _span(DRIFT_LIMIT, "How far a version may be ahead of its document's commit time.")
+    tombstone_retention: Duration = _span(
+        TOMBSTONE_RETENTION, "How long a delete is remembered: longer than any redelivery."
+    )
+    conflict_retention: Duration = _span(
+        CONFLICT_RETENTION, "How long a conflict's record and bodies are kept."
+    )
+    pull: PullShape = Field(default_factory=PullShape, description="How workers pull.")
+    expirations: Literal["local", "replicate"] = Field(
+        default="local", description="Deletes by Firestore's TTL: each replica expires its own, or replicated."
+    )
+    analytics: dict[str, Any] | None = Field(default=None, description="The analytics workers' settings.")
+    pubsub_emulator_host: Address | None = Field(default=None, description="host:port of a Pub/Sub emulator.")
+
+
+_CONFLICTS: dict[int | str, type[_Shape]] = {
+    "last-write-wins": LastWriteWinsShape,
+    "precedence": PrecedenceShape,
+    "field-rules": FieldRulesShape,
+    "custom": CustomShape,
+}
+
+
+def read_shape(source: Source) -> FleetShape:
+    """Check each value by itself; raises `ConfigError` with one line for each mistake."""
+    try:
+        return FleetShape.model_validate(source.value)
+    except ValidationError as error:
+        raise source.error(map(_explain, error.errors(include_url=False))) from error
+
+
+def _explain(error: ErrorDetails) -> tuple[Key, str]:
+    key, kind = error["loc"], error["type"]
+    if key and key[-1] == "[key]":  # pydantic's mark of a mapping's key
+        key = key[:-1]
+    if kind == "unknown_policy":
+        return (*key, "policy"), error["msg"]
+    return key, _text(kind, key, error)
+
+
+def _text(kind: str, key: Key, error: ErrorDetails) -> str:
+    given = error["input"]
+    match kind:
+        case "value_error":
+            text = str(error["ctx"]["error"])
+        case "extra_forbidden":
+            text = _unknown("key", str(key[-1]), _model(key[:-1]).model_fields)
+        case "missing":
+            text = f"is missing; add it: {_description(key)}"
+        case "string_type":
+            text = f"{given!r} is not text; put it in quotes, or write what belongs here: {_description(key)}"
+        case "literal_error":
+            text = f"{given!r} is none of the choices; write {error['ctx']['expected']}"
+        case "too_short" | "string_too_short":
+            text = f"is empty; write at least one: {_description(key)}"
+        case _:
+            text = f"{given!r}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
+    return text
+
+
+def _model(key: Key) -> type[BaseModel]:
+    """The shape of the mapping that stands at a key."""
+    match key:
+        case ("replicas", _):
+            return ReplicaShape
+        case ("pull",):
+            return PullShape
+        case ("collections", _):
+            return RuleShape
+        case ("collections", _, "conflict", tag):
+            return _CONFLICTS[tag]
+        case _:
+            return FleetShape
+
+
+def _description(key: Key) -> str:
+    """What the key means, in one sentence; of an entry of a list or mapping, what that one means."""
+    for depth in range(len(key), 0, -1):
+        field = _model(key[: depth - 1]).model_fields.get(str(key[depth - 1]))
+        if field and field.description:
+            return field.description
+    return "see `firefleet check --schema`"

@@ -1,0 +1,198 @@
+"""Capture's table: what an event is, and who receives it."""
+
+import pytest
+
+from conflict.version import Version
+from replication.changes.classify import classify, needs_tombstone
+from replication.documents.metadata import Meta
+from replication.documents.stored import take_snapshot, tombstone_write
+from replication.documents.wire import set_micros
+from replication.errors import EventError, Reason
+from replication.ports import Found
+from tests.support.fleets import CODEC, NOW, TEXT, document, event, fleet, text
+
+FLEET = fleet()
+BODY = {"x": text("1")}
+DIGEST = take_snapshot(
+    document("us", "orders/1", BODY, update_time=1), path="orders/1", prefix="", codec=CODEC
+).digest
+
+
+def meta(*, base: int = 0, read: int = NOW, merged: bool = False, digest: bytes = DIGEST) -> Meta:
+    version = Version({"eu": NOW - 50}, NOW - 50, "eu", NOW - 50, digest)
+    return Meta(version, base=base, read=read, merged=merged)
+
+
+def published(value=None, old=None, tombstone=None, the_fleet=FLEET, **headers):
+    """The own attributes of what is published for a change, None when nothing is."""
+    made = classify(event(value, old, **headers), the_fleet, tombstone)
+    if made is None:
+        return None
+    return {name: text for name, text in made.attributes.items() if name in ("replica", "kind", "heal", "to")}
+
+
+def us(path="orders/1", body=BODY, *, update_time=NOW, **kwargs):
+    return document("us", path, body, update_time=update_time, **kwargs)
+
+
+def test_an_application_s_create_is_a_write_for_the_others():
+    assert published(us()) == {"replica": "us", "kind": "write"}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("replaced", [None, NOW - 100])
+def test_what_the_fleet_wrote_is_an_echo_and_goes_on_only_if_merged(merged, replaced):
+    value = us(meta=meta(base=replaced or 0, merged=merged))
+    old = us(update_time=replaced) if replaced else None
+    assert published(value, old) == ({"replica": "us", "kind": "merged"} if merged else None)
+
+
+def test_an_intact_repl_on_another_base_is_an_application_s_and_heals():
+    """An old snapshot written back whole: the replica's own copy claims a clock without this write."""
+    value = us(meta=meta(base=NOW - 100))
+    assert published(value, us(update_time=NOW - 99)) == {"replica": "us", "kind": "write", "heal": "1"}
+
+
+def test_an_intact_repl_written_long_after_its_read_is_an_application_s():
+    value = us(meta=meta(read=NOW - 10_000_001))
+    assert published(value) == {"replica": "us", "kind": "write", "heal": "1"}
+    assert published(us(meta=meta(read=NOW - 10_000_000))) is None
+
+
+def test_a_partial_update_keeps_its_repl_and_needs_no_healing():
+    value = us(body={"x": text("2")}, meta=meta())
+    assert published(value, us(meta=meta(), update_time=NOW - 9)) == {"replica": "us", "kind": "write"}
+
+
+def test_a_whole_set_lost_its_clock_and_heals():
+    old = us(meta=meta(), update_time=NOW - 9)
+    assert published(us(), old) == {"replica": "us", "kind": "write", "heal": "1"}
+
+
+def test_a_whole_set_over_an_application_s_document_has_nothing_to_heal():
+    assert published(us(), us(update_time=NOW - 9)) == {"replica": "us", "kind": "write"}
+
+
+def test_a_copy_of_another_document_is_a_plain_write():
+    value = us(meta=meta(), sealed_for="orders/2")
+    assert published(value) == {"replica": "us", "kind": "write"}
+
+
+def test_a_delete_goes_to_everybody_and_back():
+    assert published(None, us(update_time=NOW - 9)) == {"replica": "us", "kind": "delete", "heal": "1"}
+
+
+def test_a_delete_by_the_fleet_is_an_echo():
+    assert published(None, us(update_time=NOW - 9), tombstone(bases=[5, NOW - 9])) is None
+    assert published(None, us(update_time=NOW - 9), tombstone(bases=[5])) is not None
+
+
+def tombstone(*, bases=(), merged=False, path="orders/1", kept_at=None):
+    version = Version({"eu": NOW}, NOW, "eu", NOW, deleted=True)
+    write = tombstone_write(
+        path,
+        Meta(version, read=NOW, merged=merged),
+        list(bases),
+        expire_at=NOW,
+        prefix="projects/shop/databases/us/documents/",
+        codec=CODEC,
+    )
+    set_micros(write.update.update_time, NOW)
+    if kept_at:
+        write.update.name = f"projects/shop/databases/us/documents/{kept_at}"
+    return Found(CODEC.tombstone_path(path), write.update, NOW, NOW)
+
+
+def test_only_deletes_of_application_documents_need_a_tombstone_read():
+    old = us(update_time=NOW - 9)
+    assert needs_tombstone(event(None, old), FLEET) == CODEC.tombstone_path("orders/1")
+    assert needs_tombstone(event(us(), old), FLEET) is None
+    assert needs_tombstone(event(None, us("secrets/1")), FLEET) is None
+    assert needs_tombstone(event(None, us("_repl_tombstones/1")), FLEET) is None
+    assert needs_tombstone(event(None, old, ce_authtype="system"), FLEET) is None
+
+
+def test_ttl_deletes_stay_unless_the_config_says_so():
+    old = us(update_time=NOW - 9)
+    assert published(None, old, ce_authtype="system") is None
+    replicating = fleet("expirations: replicate\n" + TEXT)
+    assert published(None, old, the_fleet=replicating, ce_authtype="system") is not None
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (tombstone(merged=True), {"replica": "us", "kind": "merged"}),
+        (tombstone(merged=False), None),
+        (tombstone(merged=True, kept_at="_repl_tombstones/elsewhere"), None),
+    ],
+    ids=["merged", "plain", "under another id"],
+)
+def test_of_the_fleet_s_own_documents_only_a_merged_tombstone_goes_on(found, expected):
+    assert published(found.document) == expected
+
+
+def test_what_changed_nothing_is_nothing():
+    """The emulator reports guards: an empty mask as a write of the same, an absent tombstone as no document."""
+    kept = us(meta=meta(merged=True))
+    assert published(kept, kept) is None
+    assert published() is None
+    assert needs_tombstone(event(), FLEET) is None
+
+
+def test_the_conflict_log_stays():
+    assert published(us("_repl_conflicts/abc")) is None
+    assert published(us("_repl_conflicts/abc/_repl_bodies/1")) is None
+
+
+def test_local_collections_never_leave():
+    assert published(us("secrets/1")) is None
+    assert published(us("secrets/1/more/2")) is None
+    assert published(None, us("secrets/1")) is None
+
+
+def test_a_write_outside_the_primary_is_a_violation_for_that_replica_alone():
+    assert published(us("wallets/1")) == {"replica": "us", "kind": "violation", "to": "us"}
+    assert published(None, us("wallets/1")) == {"replica": "us", "kind": "violation", "to": "us"}
+    at_primary = document("eu", "wallets/1", BODY, update_time=NOW)
+    assert published(at_primary) == {"replica": "eu", "kind": "write"}
+
+
+def test_a_database_of_nobody_is_an_error_that_names_it():
+    with pytest.raises(EventError, match="databases/mars is no replica") as caught:
+        published(document("mars", "orders/1", BODY, update_time=NOW))
+    assert caught.value.reason is Reason.UNKNOWN_REPLICA
+
+
+def test_attributes_are_the_cloud_event_s_and_fit_pub_sub():
+    made = classify(event(us(), ce_document="d" * 1025, ce_source="//x", traceparent="00-a-b-01"), FLEET)
+    assert made is not None
+    assert "ce-document" not in made.attributes
+    assert made.attributes["ce-source"] == "//x"
+    assert made.attributes["traceparent"] == "00-a-b-01"
+    assert all(len(text.encode()) <= 1024 for text in made.attributes.values())
+
+
+def test_the_data_is_published_byte_for_byte():
+    made = event(us(meta=meta(base=3)), us(update_time=NOW - 9))
+    body = made.body
+    message = classify(made, FLEET)
+    assert message is not None
+    assert message.data is body
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"ce-id": ""}, Reason.MISSING_ATTRIBUTE),
+        ({"ce-time": ""}, Reason.MISSING_ATTRIBUTE),
+        ({"ce-type": "google.cloud.storage.object.v1.finalized"}, Reason.UNKNOWN_KIND),
+        ({"ce-time": "yesterday"}, Reason.UNDECODABLE),
+        ({"ce-time": "2026-01-01T00:00:00"}, Reason.UNDECODABLE),
+    ],
+    ids=str,
+)
+def test_what_is_no_eventarc_event_is_refused_with_its_reason(headers, reason):
+    with pytest.raises(EventError) as caught:
+        event(us(), **{name.replace("-", "_"): value for name, value in headers.items()})
+    assert caught.value.reason is reason

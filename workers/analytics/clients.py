@@ -1,0 +1,62 @@
+"""Open the real clients an analytics worker needs, and read its part of the configuration."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from replication.adapters.firestore import open_database
+from replication.adapters.otel import open_telemetry
+from replication.adapters.pubsub import open_publisher, open_subscription
+from replication.analytics.anonymise import Anonymiser
+from replication.analytics.schema import Schema
+from replication.configuration.analytics import Analytics, parse_analytics, warehouse_key
+from replication.configuration.parse import Fleet
+from workers.analytics.shared import Clients, Job
+from workers.config import ConfigFile
+
+
+def load_analytics(file: ConfigFile, fleet: Fleet) -> Analytics:
+    """The `analytics:` section of a configuration; raises `ConfigError`."""
+    return parse_analytics(
+        fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic, file=str(file.path)
+    )
+
+
+def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
+    """What a worker of `replica` is to do; reads the pseudonyms' key."""
+    settings = load_analytics(file, fleet)
+    anonymiser = None
+    if settings.warehouse is not None:
+        key = warehouse_key(
+            settings.warehouse,
+            environment=file.environment,
+            read_file=lambda name: (file.path.parent / name).read_bytes(),
+        )
+        anonymiser = Anonymiser(settings.warehouse, key)
+    return Job(
+        replica=fleet.replica(replica).id,
+        settings=settings,
+        schema=Schema(settings, replica=replica, replicas=frozenset(fleet.replicas)),
+        anonymiser=anonymiser,
+        token=uuid.uuid4().hex[:12],
+    )
+
+
+@contextmanager
+def open_clients(fleet: Fleet, job: Job) -> Iterator[Clients]:
+    """The clients of one worker; closed, and metrics flushed, at the end."""
+    host, settings = fleet.pubsub_emulator_host, job.settings
+    with ExitStack() as stack:
+        telemetry = open_telemetry(service="firefleet-analytics")
+        stack.callback(telemetry.close)
+        database = open_database(fleet.replica(job.replica))
+        stack.callback(database.close)
+        subscription = open_subscription(fleet.project, settings.subscription(job.replica), emulator_host=host)
+        stack.callback(subscription.close)
+        dead_letters = open_publisher(fleet.project, settings.dead_letters, emulator_host=host)
+        stack.callback(dead_letters.close)
+        warehouse = None
+        if settings.warehouse is not None:
+            warehouse = open_publisher(fleet.project, settings.warehouse.topic, emulator_host=host)
+            stack.callback(warehouse.close)
+        yield Clients(database, subscription, dead_letters, warehouse, telemetry)

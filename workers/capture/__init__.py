@@ -1,0 +1,1 @@
+"""`firefleet capture`: receives the changes of all replicas and publishes them."""

@@ -1,0 +1,140 @@
+"""`firefleet demo`: three replicas on this machine, real conflicts, and the proof that they end equal.
+
+    shop ── writes to ──> backend (emulated | embedded) <── workers replicate
+                              │ metrics                     │ documents
+                            meters ──> view (live)        proof ──> report
+
+`run` is the course of it. It needs no configuration.
+"""
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import click
+import orjson
+from rich.console import Console
+
+from workers.demo.backend import Backend
+from workers.demo.in_memory import EmbeddedFleet
+from workers.demo.report import as_json, print_report
+from workers.demo.run import Order, View, run
+from workers.demo.shop import CHANGES_MIN
+from workers.demo.view import LiveView, NoView, PlainView
+from workers.local.emulators import Missing, programs
+
+EMULATOR, MEMORY = "emulator", "memory"
+
+_PICTURE_COLUMNS = 88
+_QUIETED = ("firefleet", "conflict", "replication", "workers")
+
+
+def choose(wanted: str, *, find: Callable[[], object] = programs) -> tuple[str, str]:
+    """The backend to use, and why; `find` raises `Missing` where there are no emulators."""
+    if wanted != "auto":
+        return wanted, "as asked for"
+    try:
+        find()
+    except Missing as missing:
+        return MEMORY, f"because: {missing}"
+    return EMULATOR, "because the official ones are installed"
+
+
+def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable[[str], None]], Backend]:
+    def emulated(say: Callable[[str], None]) -> Backend:
+        # Not at the top: Google's whole client library, which memory needs nothing of.
+        from workers.demo.on_emulators import EmulatedFleet  # noqa: PLC0415
+
+        return EmulatedFleet(seed=seed, replicating=replicating, log=say)
+
+    def embedded(_say: Callable[[str], None]) -> Backend:
+        return EmbeddedFleet(seed=seed, replicating=replicating)
+
+    return emulated if backend == EMULATOR else embedded
+
+
+@click.command("demo")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", EMULATOR, MEMORY]),
+    default="auto",
+    show_default=True,
+    help="The official emulators, or everything in this process; auto takes the emulators where found.",
+)
+@click.option(
+    "--changes",
+    type=click.IntRange(min=CHANGES_MIN),
+    default=900,
+    show_default=True,
+    help="Writes of the shop, over all replicas.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what the shop writes, and the delays.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
+@click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, writable=True), help="Save the report as an SVG, too."
+)
+def command(
+    *,
+    backend: str,
+    changes: int,
+    seed: int,
+    json_wanted: bool,
+    without_replication: bool,
+    picture: str | None,
+) -> None:
+    """Run a shop on three replicas that all take writes, with real conflicts, and prove they end equal.
+
+    Exit code 1 if they do not.
+    """
+    chosen, reason = choose(backend)
+    order = Order(
+        backend=chosen,
+        reason=reason,
+        changes=changes,
+        seed=seed,
+        replicating=not without_replication,
+        open=_opener(chosen, seed=seed, replicating=not without_replication),
+    )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A pipe of another encoding gets question marks for lines and arrows, and not a traceback.
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(file=sys.stdout, highlight=False)
+    if not json_wanted:
+        console.print(f"Backend: {chosen}, {reason}", soft_wrap=True)
+    with _quietly(), _view(console, json_wanted=json_wanted) as view:
+        outcome = run(order, view)
+    if json_wanted:
+        click.echo(orjson.dumps(as_json(outcome), default=bytes.hex, option=orjson.OPT_INDENT_2))
+    else:
+        print_report(outcome, console)
+    if picture is not None:
+        canvas = Console(
+            record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
+        )
+        print_report(outcome, canvas)
+        canvas.save_svg(picture, title=f"firefleet demo --backend {chosen}")
+    if not outcome.proof.equal:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without log lines below warnings: one for each conflict would bury what there is to see."""
+    loggers = [logging.getLogger(name) for name in _QUIETED]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _view(console: Console, *, json_wanted: bool) -> AbstractContextManager[View]:
+    if json_wanted:
+        return nullcontext(NoView())
+    return LiveView(console) if console.is_terminal else nullcontext(PlainView(console))

@@ -1,0 +1,1 @@
+"""`firefleet publish`: synthetic changes and analytics events, for test harnesses."""

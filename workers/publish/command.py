@@ -1,0 +1,256 @@
+"""`firefleet publish`: synthetic changes straight onto the topic, for harnesses and benchmarks.
+
+Each is an event as Firestore would report it, put through capture's own classification, so that it is on the
+wire as a real one is. No database holds these documents at the replica they claim to come from.
+"""
+
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from replication.adapters.pubsub import open_publisher
+from replication.changes.classify import classify
+from replication.changes.events import TYPE_PREFIX, parse_event
+from replication.configuration.parse import Fleet, Replica
+from replication.documents.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
+from replication.errors import ConfigError, Transient
+from replication.ports import Message, Publisher
+from workers.config import ConfigFile
+from workers.publish.analytics import publish_analytics
+
+UNCONFIRMED_MAX = 5_000
+"""Messages sent and not confirmed yet: what this process holds."""
+CONFIRM_S_MAX = 30.0
+SIZE_MAX = 500_000
+"""An event of more would be over Eventarc's 512 KB, and would never have come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What to publish. `size` is each document's payload in bytes; `deletes` the share of deletes, 0 to 1."""
+
+    count: int
+    size: int
+    collection: str
+    deletes: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published, in how many seconds."""
+
+    replica: str
+    topic: str
+    published: int
+    deletes: int
+    seconds: float
+    per_second: float
+
+
+def synthetic_messages(
+    fleet: Fleet, replica: Replica, load: Load, *, now: Callable[[], int]
+) -> Iterator[Message]:
+    """The messages of a load, made as they are asked for. `now` gives microseconds since 1970.
+
+    Each is a new document of the collection, or the delete of an earlier one of this load.
+    """
+    chance = random.Random(load.seed)  # noqa: S311 - a load, no secret
+    alive: list[Any] = []
+    commit_time = 0
+    for number in range(load.count):
+        commit_time = max(now(), commit_time + 1)
+        if alive and chance.random() < load.deletes:
+            data = DocumentEventData(old_value=alive.pop(chance.randrange(len(alive))))
+        else:
+            document = _document(replica, load, number, payload=chance.randbytes(load.size), time=commit_time)
+            data = DocumentEventData(value=document)
+            if load.deletes:
+                alive.append(document)
+        yield _message(fleet, replica, data, event_id=f"{load.seed}-{number}", commit_time=commit_time)
+
+
+def _document(replica: Replica, load: Load, number: int, *, payload: bytes, time: int) -> Any:
+    document = Document(name=f"{replica.prefix}{load.collection}/{load.seed}-{number:08}")
+    document.fields["number"].integer_value = number
+    document.fields["payload"].bytes_value = payload
+    set_micros(document.create_time, time)
+    set_micros(document.update_time, time)
+    return document
+
+
+def _message(fleet: Fleet, replica: Replica, data: Any, *, event_id: str, commit_time: int) -> Message:
+    name = data.value.name or data.old_value.name
+    path = name.removeprefix(replica.prefix)
+    headers = _headers(replica, path, event_id=event_id, commit_time=commit_time)
+    message = classify(parse_event(data.SerializeToString(deterministic=True), headers), fleet)
+    if message is None:
+        raise ConfigError(f"{path} never leaves its replica by the config; choose another --collection")
+    return message
+
+
+def _headers(replica: Replica, path: str, *, event_id: str, commit_time: int) -> Mapping[str, str]:
+    return {
+        "content-type": "application/protobuf",
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-type": f"{TYPE_PREFIX}written",
+        "ce-source": f"//firestore.googleapis.com/projects/{replica.project}/databases/{replica.database}",
+        "ce-subject": f"documents/{path}",
+        "ce-document": path,
+        "ce-time": time_text(commit_time),
+        "ce-project": replica.project,
+        "ce-database": replica.database,
+        "ce-location": replica.location,
+        "ce-namespace": "(default)",
+    }
+
+
+def publish(
+    messages: Iterable[Message],
+    publisher: Publisher,
+    *,
+    rate: float,
+    confirmed: Callable[[int], None],
+) -> None:
+    """Publish, at most `rate` a second (0: as fast as it goes), and wait until Pub/Sub has all.
+
+    `confirmed` is told how many are confirmed, now and then. Raises the first failure.
+    """
+    waiting: deque[Future[str]] = deque()
+    done = 0
+    began = time.monotonic()
+    for number, message in enumerate(messages):
+        if rate:
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+        waiting.append(publisher.submit(message))
+        while waiting and (len(waiting) >= UNCONFIRMED_MAX or waiting[0].done()):
+            _confirm(waiting.popleft())
+            done += 1
+        confirmed(done)
+    while waiting:
+        _confirm(waiting.popleft())
+        done += 1
+        confirmed(done)
+
+
+def _confirm(sent: "Future[str]") -> None:
+    try:
+        sent.result(CONFIRM_S_MAX)
+    except FutureTimeout as error:
+        raise Transient(f"Pub/Sub confirmed nothing within {CONFIRM_S_MAX:.0f} s; is it reachable?") from error
+
+
+def _counted(messages: Iterable[Message], counts: dict[str, int]) -> Iterator[Message]:
+    for message in messages:
+        kind = message.attributes["kind"]
+        counts[kind] = counts.get(kind, 0) + 1
+        yield message
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+@click.command("publish")
+@click.option("--replica", required=True, help="Where the changes claim to come from, by its id in the config.")
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many changes.")
+@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Changes a second; default: no limit.")
+@click.option(
+    "--size",
+    type=click.IntRange(0, SIZE_MAX),
+    default=1000,
+    show_default=True,
+    help="Bytes of a document's payload.",
+)
+@click.option("--collection", default="synthetic", show_default=True, help="Where the documents are.")
+@click.option("--deletes", type=click.FloatRange(0, 100), default=0.0, help="Percent that are deletes.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the payloads; part of the ids.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--analytics", is_flag=True, help="Publish analytics events instead, some twice and some wrong.")
+@click.option(
+    "--manifest",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="With --analytics: write what was published here, a JSON object a line.",
+)
+@click.pass_obj
+def command(
+    file: ConfigFile,
+    *,
+    replica: str,
+    count: int,
+    rate: float,
+    size: int,
+    collection: str,
+    deletes: float,
+    seed: int,
+    json_wanted: bool,
+    analytics: bool,
+    manifest: Path | None,
+) -> None:
+    """Publish synthetic changes to the topic, in the wire format, without any database.
+
+    The workers of the other replicas will write these documents: never do this to a fleet that is in use.
+    """
+    if analytics:
+        sent = publish_analytics(
+            file, replica=replica, count=count, rate=rate or None, seed=seed, manifest=manifest
+        )
+        text = f"{sent} analytics events of {replica} published"
+        click.echo(orjson.dumps({"replica": replica, "published": sent}) if json_wanted else text)
+        return
+    if manifest is not None:
+        raise ConfigError("--manifest: only --analytics writes one; add it, or leave the manifest out")
+    if not is_document_path(f"{collection}/x"):
+        raise ConfigError(f"--collection: '{collection}' is no collection's path; write one such as orders")
+    fleet = file.load()
+    source = fleet.replica(replica)
+    load = Load(count=count, size=size, collection=collection, deletes=deletes / 100, seed=seed)
+    counts: dict[str, int] = {}
+    began = time.monotonic()
+    shown = _progress() if sys.stdout.isatty() and not json_wanted else None
+    opened = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
+    with closing(opened) as publisher, shown or nullcontext():
+        messages = _counted(synthetic_messages(fleet, source, load, now=_now), counts)
+        publish(messages, publisher, rate=rate, confirmed=_shower(shown, count))
+    seconds = time.monotonic() - began
+    result = Published(
+        replica, fleet.topic, count, counts.get("delete", 0), round(seconds, 3), round(count / seconds, 1)
+    )
+    _report(result, json_wanted=json_wanted)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("publishing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console()
+    )
+
+
+def _shower(progress: Progress | None, count: int) -> Callable[[int], None]:
+    if progress is None:
+        return lambda _: None
+    task = progress.add_task("publishing", total=count)
+    return lambda done: progress.update(task, completed=done)
+
+
+def _report(result: Published, *, json_wanted: bool) -> None:
+    if json_wanted:
+        click.echo(orjson.dumps(asdict(result)))
+    else:
+        click.echo(
+            f"{result.published} changes of {result.replica} published to {result.topic}, {result.deletes} of "
+            f"them deletes, in {result.seconds} s: {result.per_second} a second"
+        )

@@ -1,0 +1,1 @@
+"""`firefleet replicate`: applies the changes of the other replicas to one replica."""

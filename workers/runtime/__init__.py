@@ -1,0 +1,1 @@
+"""What every process shares: starting and stopping, health, progress, serving, output."""

@@ -1,0 +1,1 @@
+"""`firefleet check` and `firefleet provision`: what the cloud must have, and what it lacks."""
