@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from conflict.version import Version
-from replication.apply.plan import Conflict, Outcome, State
+from replication.apply.outcomes import Conflict, ConflictKind, State
 from replication.documents.metadata import HASH_BYTES, MetadataCodec
 from replication.documents.references import NEUTRAL, rewrite_references
 from replication.documents.wire import Document, MapValue, Write, set_micros
@@ -36,7 +36,7 @@ def version_id(version: Version) -> str:
 def conflict_id(conflict: Conflict) -> str:
     """The conflict's id: 32 hexadecimal digits, the same at every replica that decides it."""
     versions = sorted(_identity(side.version) for side in conflict.sides)
-    if conflict.kind is Outcome.VIOLATION:
+    if conflict.kind is ConflictKind.VIOLATION:
         # The primary's version may have moved on when a violation is delivered again; it is still one.
         versions = [_identity(conflict.sides[0].version)]
     named = orjson.dumps([conflict.path, versions])

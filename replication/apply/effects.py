@@ -9,7 +9,7 @@ with one thread, a seed, and every interleaving. The idea is h11's: a protocol w
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
-from replication.apply.plan import Conflict, Outcome
+from replication.apply.outcomes import Conflict, Outcome
 from replication.errors import FirefleetError, Transient
 from replication.ports import Found, Message
 
@@ -63,7 +63,7 @@ class Acknowledge(NamedTuple):
 
 
 class Postpone(NamedTuple):
-    """Let these deliveries go, to be delivered again after some seconds; others are not held up by them."""
+    """Let these deliveries go, to be delivered again after some seconds; others are not delayed by them."""
 
     ack_ids: Sequence[str]
     seconds: int
@@ -90,9 +90,8 @@ class Observation(NamedTuple):
     """What became of one message.
 
     `commit_time` is the source's, in microseconds; `lag_us` the target's commit time minus that, None where
-    nothing was written for it. `conflict`
-    is what it decided, `faults` what was not believed of the metadata it met; `reason` and `text` say why it
-    became a dead letter.
+    nothing was written for it. `conflict` is what it decided, `faults` what was not believed of the metadata it
+    met; `reason` and `text` say why it became a dead letter.
     """
 
     outcome: Outcome

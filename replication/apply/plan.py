@@ -2,42 +2,22 @@
 
 Rules and table: "Applying" in ARCHITECTURE.md. Changes of one document are applied one after the
 other in memory, starting from the local state, and written once. Do not fold the changes with each other
-first: that loses writes, because a merge of two changes is no write anybody made.
+first: that loses writes, because no one ever wrote the merge of two changes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from conflict.policies import LastWriteWins
 from conflict.reconcile import Relation, reconcile
 from conflict.resolve import Candidate, Resolution, resolve
 from conflict.version import Version, with_clock_of
+from replication.apply.outcomes import Conflict, ConflictKind, Outcome, State
 from replication.changes.events import Change, Kind
 from replication.configuration.parse import Mode, Rule
 from replication.documents.metadata import MetadataCodec
 from replication.documents.plain import BodyFields, body_of
 from replication.documents.stored import Snapshot, Tombstone, observed
-
-
-class Outcome(StrEnum):
-    """What became of one change; the `outcome` of the metric `firefleet.changes`."""
-
-    APPLIED = "applied"
-    STALE = "stale"
-    DUPLICATE = "duplicate"
-    ECHO = "echo"
-    CONFLICT = "conflict"
-    VIOLATION = "violation"
-    DEAD_LETTER = "dead_letter"
-
-
-class State(NamedTuple):
-    """A document at one replica: its version and, unless it is deleted, its body."""
-
-    version: Version
-    body: bytes | None
 
 
 class Local(NamedTuple):
@@ -64,21 +44,6 @@ class Local(NamedTuple):
         if self.tombstone is not None and self.tombstone.version is not None:
             return State(self.tombstone.version, None)
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A conflict, or a violation, and how it was settled; what the conflict log keeps.
-
-    `winner` is the state that stays; for a computed body it is neither side.
-    """
-
-    path: str
-    kind: Outcome
-    sides: tuple[State, State]
-    winner: State
-    policy: str
-    failure: str | None = None
 
 
 class Plan(NamedTuple):
@@ -154,7 +119,7 @@ def plan(
 
 def _apply(change: Change, local: State | None, case: _Case) -> _Step:
     if change.kind is Kind.VIOLATION:
-        return _undo(change, local, case)
+        return _revert(change, local, case)
     incoming = State(change.version, change.body)
     if local is None:
         return _Step(incoming, Outcome.APPLIED)
@@ -178,7 +143,7 @@ def _apply(change: Change, local: State | None, case: _Case) -> _Step:
         case Relation.SUPERSEDED:
             return _Step(_keep(local, incoming), Outcome.STALE, merged=True)
         case Relation.CONCURRENT:
-            return _settle(change.path, incoming, local, case)
+            return _resolve_concurrent(change.path, incoming, local, case)
         case _:
             assert_never(relation)
 
@@ -187,7 +152,7 @@ def _keep(winner: State, other: State) -> State:
     return winner._replace(version=with_clock_of(winner.version, other.version))
 
 
-def _settle(path: str, incoming: State, local: State, case: _Case) -> _Step:
+def _resolve_concurrent(path: str, incoming: State, local: State, case: _Case) -> _Step:
     if incoming.version.same_content(local.version):
         larger, smaller = (
             (incoming, local) if incoming.version.order > local.version.order else (local, incoming)
@@ -196,7 +161,7 @@ def _settle(path: str, incoming: State, local: State, case: _Case) -> _Step:
     state, failure = _resolved(incoming, local, case)
     conflict = Conflict(
         path,
-        Outcome.CONFLICT,
+        ConflictKind.CONFLICT,
         sides=(incoming, local),
         winner=state,
         policy=case.rule.policy.name,
@@ -244,14 +209,14 @@ def _primary_dot(state: State, rule: Rule) -> int:
     return state.version.clock.get(rule.primary or "", 0)
 
 
-def _undo(change: Change, local: State | None, case: _Case) -> _Step:
+def _revert(change: Change, local: State | None, case: _Case) -> _Step:
     """Put the primary's document, or its absence, back over a write that was not the primary's."""
     violating = State(change.version, change.body)
     rule = case.rule
     right = case.primary or State(Version({}, 0, rule.primary or "", 0, deleted=True), None)
     conflict = Conflict(
         change.path,
-        Outcome.VIOLATION,
+        ConflictKind.VIOLATION,
         sides=(violating, right),
         winner=right,
         policy="single-primary",
@@ -262,7 +227,7 @@ def _undo(change: Change, local: State | None, case: _Case) -> _Step:
 
 
 def _stands(local: State | None, right: State, rule: Rule) -> bool:
-    """Whether the local state needs no undoing: it is the primary's, or already newer than what was read.
+    """Whether the local state needs no reverting: it is the primary's, or already newer than what was read.
 
     The same content is not enough: a copy that has lost the primary's dot would give way to the primary's
     older writes when they are delivered again.

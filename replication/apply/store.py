@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from replication.apply.conflict_log import conflict_writes
 from replication.apply.effects import BatchWrite, Commit, Expired, Pause, Steps, patiently
-from replication.apply.plan import Conflict
+from replication.apply.outcomes import Conflict
 from replication.apply.writes import Target, Unit
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Written
@@ -39,12 +39,12 @@ class Status(IntEnum):
 class Results:
     """What became of the documents of one round, by path.
 
-    `written` has commit times in microseconds. `lost`: a condition failed. `unsure`: the outcome is unknown,
+    `written` has commit times in microseconds. `raced`: a condition failed. `unsure`: the outcome is unknown,
     or the database cannot take it now. `refused`: it never will; the text says why.
     """
 
     written: dict[str, int] = field(default_factory=dict)
-    lost: set[str] = field(default_factory=set)
+    raced: set[str] = field(default_factory=set)
     unsure: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ def _record(path: str, result: Written, results: Results) -> None:
         case Status.OK:
             results.written[path] = result.commit_time
         case Status.NOT_FOUND | Status.ALREADY_EXISTS | Status.FAILED_PRECONDITION:
-            results.lost.add(path)
+            results.raced.add(path)
         case Status.INVALID_ARGUMENT:
             results.refused[path] = result.text
         case _:
@@ -124,8 +124,8 @@ def _failed(
 ) -> Steps:
     if isinstance(error, Transient):
         results.unsure.update((unit.path, str(error)) for unit in units)
-    elif isinstance(error, Expired) or _presumptuous(units, error):
-        results.lost.update(unit.path for unit in units)
+    elif isinstance(error, Expired) or _assumed_no_tombstone(units, error):
+        results.raced.update(unit.path for unit in units)
     elif len(units) > 1:
         middle = len(units) // 2
         yield from again(units[:middle])
@@ -133,11 +133,11 @@ def _failed(
     elif isinstance(error, Refused):
         results.refused[units[0].path] = str(error)
     else:
-        results.lost.add(units[0].path)
+        results.raced.add(units[0].path)
 
 
-def _presumptuous(units: list[Unit], error: Exception) -> bool:
-    return isinstance(error, ConditionFailed) and any(unit.presumed for unit in units)
+def _assumed_no_tombstone(units: list[Unit], error: Exception) -> bool:
+    return isinstance(error, ConditionFailed) and any(unit.assumes_no_tombstone for unit in units)
 
 
 def log_conflicts(conflicts: Iterable[tuple[Conflict, int]], target: Target, results: Results) -> Steps:

@@ -9,7 +9,8 @@ both conditional.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from replication.apply.plan import Local, Plan, State
+from replication.apply.outcomes import State
+from replication.apply.plan import Local, Plan
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import Meta, path_hash
 from replication.documents.stored import document_write, tombstone_write
@@ -33,14 +34,14 @@ the dearest calls of all, and only requests of many documents are measured by it
 class Unit(NamedTuple):
     """The writes of one document: its own, and for a create or delete its guard or tombstone.
 
-    `bytes` is about what they take in a request. `presumed`: a create that rests on a tombstone's absence which
-    nobody has looked at.
+    `bytes` is about what they take in a request. `assumes_no_tombstone`: a create that rests on a
+    tombstone's absence which no one has looked at.
     """
 
     path: str
     writes: tuple[Any, ...]
     bytes: int
-    presumed: bool = False
+    assumes_no_tombstone: bool = False
 
     @property
     def alone(self) -> bool:
@@ -54,15 +55,15 @@ def writes_of(decision: Plan, local: Local, target: Target) -> Unit | None:
         return None
     meta = _meta(decision, local)
     body = decision.state.body
-    presumed = False
+    assumes = False
     if body is None:
         writes = _delete(meta, local, target)
     elif local.document is not None:
         writes = _overwrite(body, meta, local, target)
     else:
         writes = _create(body, meta, local, target)
-        presumed = local.tombstone is None
-    return Unit(local.path, writes, len(body or b"") + METADATA_BYTES, presumed)
+        assumes = local.tombstone is None
+    return Unit(local.path, writes, len(body or b"") + METADATA_BYTES, assumes)
 
 
 def _meta(decision: Plan, local: Local) -> Meta:
@@ -105,7 +106,7 @@ def _delete(meta: Meta, local: Local, target: Target) -> tuple[Any, ...]:
     else:
         set_micros(remove.current_document.update_time, local.update_time)
         bases = (*bases, local.update_time)
-    bury = tombstone_write(
+    tombstone_left = tombstone_write(
         local.path,
         meta,
         bases,
@@ -114,16 +115,16 @@ def _delete(meta: Meta, local: Local, target: Target) -> tuple[Any, ...]:
         codec=target.fleet.codec,
     )
     if tombstone is None or not tombstone.update_time:
-        bury.current_document.exists = False
+        tombstone_left.current_document.exists = False
     else:
-        set_micros(bury.current_document.update_time, tombstone.update_time)
-    return (remove, bury)
+        set_micros(tombstone_left.current_document.update_time, tombstone.update_time)
+    return (remove, tombstone_left)
 
 
 def push_back(decision: Plan, local: Local, target: Target, *, receiver: str, commit_time: int) -> Message:
     """Tell a replica that is behind what stands here, committed at `commit_time` (µs)."""
     state: State | None = decision.state
-    assert state is not None  # noqa: S101  nobody is behind nothing
+    assert state is not None  # noqa: S101  no one is behind nothing
     meta, prefix, codec = _meta(decision, local), target.replica.prefix, target.fleet.codec
     if state.body is None:
         bases = local.tombstone.bases if local.tombstone else ()

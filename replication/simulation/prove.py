@@ -39,7 +39,7 @@ from replication.apply.effects import (
     Reading,
     Steps,
 )
-from replication.apply.plan import Conflict
+from replication.apply.outcomes import Conflict
 from replication.apply.writes import Target
 from replication.changes.classify import classify, needs_tombstone
 from replication.changes.events import parse_event

@@ -15,7 +15,7 @@ from unittest.mock import patch
 from conflict.reconcile import Relation
 from conflict.version import Version
 from replication.apply.effects import Acknowledge
-from replication.apply.plan import Outcome, State
+from replication.apply.outcomes import Outcome, State
 from replication.configuration.parse import Mode
 from replication.documents.metadata import MetadataCodec
 from replication.documents.stored import Snapshot, Tombstone
@@ -25,9 +25,11 @@ from tests.simulation.world import Clock
 Plant = Callable[[], AbstractContextManager[None]]
 
 # By name, because what is replaced is what each module itself looks up.
+ADMISSION: Any = import_module("replication.apply.admission")
 APPLY: Any = import_module("replication.apply.batch")
 CLASSIFY: Any = import_module("replication.changes.classify")
 EVENTS: Any = import_module("replication.changes.events")
+FINISH: Any = import_module("replication.apply.finish")
 PLAN: Any = import_module("replication.apply.plan")
 RECONCILE: Any = import_module("conflict.reconcile")
 SNAPSHOT: Any = import_module("replication.documents.stored")
@@ -190,7 +192,7 @@ def merges_not_published() -> AbstractContextManager[None]:
 
 
 def no_push_back() -> AbstractContextManager[None]:
-    return _planted((APPLY, "_push_backs", lambda *_: []))
+    return _planted((FINISH, "_push_backs", lambda *_: []))
 
 
 # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -358,16 +360,16 @@ def poison_dropped() -> AbstractContextManager[None]:
         if dead:
             yield Acknowledge([received.ack_id for received, _ in dead])
 
-    return _planted((APPLY, "_bury", dropping))
+    return _planted((APPLY, "send_to_dead_letters", dropping), (FINISH, "send_to_dead_letters", dropping))
 
 
 def lag_by_the_wrong_clock() -> AbstractContextManager[None]:
-    observe = APPLY._observe
+    observe = FINISH._observations
 
     def by_worker(item: Any, commit_time: Any) -> Any:
         return observe(item, commit_time and Clock.latest.now)
 
-    return _planted((APPLY, "_observe", by_worker))
+    return _planted((FINISH, "_observations", by_worker))
 
 
 # ── one primary ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,4 +384,4 @@ def violations_wait_in_the_worker() -> AbstractContextManager[None]:
 
 
 def misplaced_writes_applied() -> AbstractContextManager[None]:
-    return _planted((APPLY, "_is_misplaced", lambda *_: False))
+    return _planted((ADMISSION, "GATES", ()))

@@ -24,7 +24,7 @@ from replication.apply.effects import (
     Reading,
     Steps,
 )
-from replication.apply.plan import Outcome
+from replication.apply.outcomes import Outcome
 from replication.apply.writes import Target
 from replication.documents.wire import Write
 from replication.errors import ConditionFailed, Refused, Transient

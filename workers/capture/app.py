@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from replication.apply.plan import Outcome
+from replication.apply.outcomes import Outcome
 from replication.changes.body import protobuf_body
 from replication.changes.classify import classify, needs_tombstone, replica_of
 from replication.changes.events import JSON, Event, parse_event

@@ -18,7 +18,6 @@ import yaml
 
 from conflict.values import Reference
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
-from replication.apply.batch import addressed
 from replication.apply.writes import Target
 from replication.changes.classify import classify, needs_tombstone
 from replication.changes.events import parse_event
@@ -27,6 +26,7 @@ from replication.documents.plain import fill, to_plain
 from replication.documents.references import NEUTRAL
 from replication.documents.wire import Value
 from replication.errors import ConditionFailed, FirefleetError
+from replication.fleet.addressing import addressed
 from replication.ports import Received, Subscription
 from workers.demo.backend import REPLICAS, Documents
 from workers.demo.meters import Meters

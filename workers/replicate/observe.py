@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from replication.apply.conflict_log import conflict_id, winner_of
 from replication.apply.effects import Observation
-from replication.apply.plan import Outcome
+from replication.apply.outcomes import Outcome
 from replication.documents.wire import MICROS, collection_id
 from replication.ports import Telemetry
 

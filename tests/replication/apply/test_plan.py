@@ -6,7 +6,8 @@ import pytest
 
 from conflict.policies import Custom
 from conflict.version import NO_CONTENT, Version
-from replication.apply.plan import Local, Outcome, Plan, State, plan
+from replication.apply.outcomes import Outcome, State
+from replication.apply.plan import Local, Plan, plan
 from replication.changes.events import Change, Kind
 from replication.documents.metadata import Meta, digest_of
 from replication.documents.stored import Snapshot, Tombstone
