@@ -5,7 +5,12 @@
     ├── EventError             this message can never be applied: dead-letter topic, with its `reason`
     ├── Transient              try again, later: back off, hold the messages, extend their deadlines
     ├── ConditionFailed        a write rested on a state that has changed since: read and decide again
-    └── Refused                the database will never take this write: bisect, then dead-letter
+    ├── Refused                the database will never take this write: bisect, then dead-letter
+    └── CannotTell             the cloud does not answer this question: a finding of `firefleet check`
+
+A module whose errors no one else handles derives its own from these: `Expired` (`apply.effects`), `PackError`
+(`analytics.packing`), `BodyTooLarge` and `BodyTooSlow` (`workers.runtime.serving`), `Missing` and `StartFailed`
+(`workers.local.emulators`). A test holds this list against the code.
 
 An error says what, where (replica, document, event or config key) and what to do about it.
 """
@@ -54,3 +59,7 @@ class ConditionFailed(FirefleetError):
 
 class Refused(FirefleetError):
     """The database will never accept this request as it is (invalid, or too large); nothing was written."""
+
+
+class CannotTell(FirefleetError):
+    """The backend does not answer this question, or not to these credentials."""

@@ -10,8 +10,11 @@ Every call blocks until it has an answer or its deadline, and raises only errors
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
+
+from replication.limits import DELIVERY_ATTEMPTS_MAX
 
 
 class Found(NamedTuple):
@@ -111,6 +114,24 @@ class Subscription(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionSettings:
+    """What a subscription is set to. Durations are in seconds; it never expires by disuse.
+
+    `delivery_attempts`: deliveries before Pub/Sub itself sends a message to `dead_letter_topic`. The default is
+    the most it allows, because that is the last resort: the worker's own dead letters come first.
+    """
+
+    topic: str
+    filter: str = ""
+    ack_deadline: int = 60
+    retention: int = 7 * 24 * 3600
+    dead_letter_topic: str | None = None
+    delivery_attempts: int = DELIVERY_ATTEMPTS_MAX
+    backoff_min: int = 1
+    backoff_max: int = 60
+
+
 class Publisher(Protocol):
     """Publishes to one topic, unordered."""
 
@@ -124,9 +145,10 @@ class Publisher(Protocol):
 
 
 class Telemetry(Protocol):
-    """Counts and measures, by the names in ARCHITECTURE.md's table of metrics. Never raises, never blocks.
+    """Counts and measures, by the names in `replication.metrics`. Never blocks.
 
-    `labels` are bounded: replica ids, collection ids, codes; never document ids.
+    Raises only for a name that is not in that list, which is a fault of this program. `labels` are bounded:
+    replica ids, collection ids, codes; never document ids.
     """
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
@@ -134,7 +156,7 @@ class Telemetry(Protocol):
         ...
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
-        """Record one value of a histogram; seconds where the name ends in a duration."""
+        """Record one value of a histogram; in the metric's unit."""
         ...
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:

@@ -5,7 +5,6 @@ credentials may not ask.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import google.auth
@@ -21,10 +20,11 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from requests.exceptions import RequestException
 
 from replication.adapters.firestore import open_database
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.adapters.rpc import EMULATOR_METADATA, connect, translate_google
 from replication.configuration.parse import Fleet, Replica
-from replication.errors import FirefleetError, Transient
+from replication.errors import CannotTell, FirefleetError, Transient
+from replication.fleet.cloud import FoundSubscription
 
 T = TypeVar("T")
 
@@ -33,18 +33,6 @@ _READ_SECONDS = 10.0
 _COLLECTIONS_MAX = 300
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _PROJECTS = "https://cloudresourcemanager.googleapis.com/v1/projects"
-
-
-class CannotTell(FirefleetError):
-    """The backend does not answer this question, or not to these credentials."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSubscription:
-    """A subscription as it is; `ordered` cannot be changed after its creation."""
-
-    settings: SubscriptionSettings
-    ordered: bool
 
 
 class CloudInspection:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from replication.adapters.memory_documents import (
     STORED_PER_SERIALISED,
-    VALUE_BYTES_MAX,
     Path,
     check_path,
     field_path,
@@ -25,7 +24,6 @@ from replication.adapters.memory_documents import (
 )
 from replication.adapters.memory_pubsub import MemoryPublisher, MemorySubscription, MemoryTopic
 from replication.documents.wire import (
-    DOCUMENT_BYTES_MAX,
     MICROS,
     Document,
     DocumentEventData,
@@ -35,6 +33,7 @@ from replication.documents.wire import (
     set_micros,
 )
 from replication.errors import ConditionFailed, Refused
+from replication.limits import COMMIT_BYTES_MAX, DOCUMENT_BYTES_MAX, VALUE_BYTES_MAX
 from replication.ports import Database, Found, Written
 
 __all__ = [
@@ -46,8 +45,6 @@ __all__ = [
     "MemoryTopic",
 ]
 
-REQUEST_BYTES_MAX = 10 * 1024 * 1024
-"""Firestore's limit on one request; counted here as the documents it brings."""
 EVENT_TYPE = "google.cloud.firestore.document.v1.written"
 
 # gRPC's status codes: https://grpc.io/docs/guides/status-codes/
@@ -267,8 +264,8 @@ class MemoryDatabase(Database):
     def _checked(self, writes: Sequence[Any]) -> list[_Operation]:
         operations = [self._operation(write) for write in writes]
         size = sum(len(operation.body) for operation in operations)
-        if size > REQUEST_BYTES_MAX:
-            raise Refused(f"{self.prefix}: a request of {size} bytes is over the limit of {REQUEST_BYTES_MAX}")
+        if size > COMMIT_BYTES_MAX:
+            raise Refused(f"{self.prefix}: a request of {size} bytes is over the limit of {COMMIT_BYTES_MAX}")
         return operations
 
     def _operation(self, write: Any) -> _Operation:

@@ -14,13 +14,12 @@ from typing import Any
 
 from replication.documents.wire import is_document_path, split_name
 from replication.errors import Refused
+from replication.limits import VALUE_BYTES_MAX
 
 DEPTH_MAX = 20
 """Maps and arrays inside one another, in one field."""
 NAME_BYTES_MAX = 1_500
 """One field name, or one segment of a document's path."""
-VALUE_BYTES_MAX = 1_048_487
-"""One string or bytes value: 1 MiB less 89 bytes."""
 STORED_PER_SERIALISED = 4
 """A stored document is at most this many times its serialised bytes: a geo point at zero takes 4 and 16."""
 

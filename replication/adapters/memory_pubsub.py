@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from replication.documents.wire import MICROS
 from replication.errors import Refused
+from replication.limits import (
+    ATTRIBUTE_BYTES_MAX,
+    ATTRIBUTE_KEY_BYTES_MAX,
+    ATTRIBUTES_MAX,
+    MESSAGE_BYTES_MAX,
+)
 from replication.ports import Message, Publisher, Received, Subscription
-
-# https://cloud.google.com/pubsub/quotas#resource_limits
-MESSAGE_BYTES_MAX = 10_000_000
-ATTRIBUTES_MAX = 100
-KEY_BYTES_MAX = 256
-VALUE_BYTES_MAX = 1_024
 
 
 class Retained(NamedTuple):
@@ -264,7 +264,8 @@ def _check(message: Message) -> None:
             f"{MESSAGE_BYTES_MAX} and {ATTRIBUTES_MAX}"
         )
     for key, value in attributes.items():
-        if not key or len(key.encode()) > KEY_BYTES_MAX or len(value.encode()) > VALUE_BYTES_MAX:
+        if not key or len(key.encode()) > ATTRIBUTE_KEY_BYTES_MAX or len(value.encode()) > ATTRIBUTE_BYTES_MAX:
             raise Refused(
-                f"attribute {key[:40]!r}: 1 to {KEY_BYTES_MAX} bytes for a key, {VALUE_BYTES_MAX} for a value"
+                f"attribute {key[:40]!r}: 1 to {ATTRIBUTE_KEY_BYTES_MAX} bytes for a key, "
+                f"{ATTRIBUTE_BYTES_MAX} for a value"
             )

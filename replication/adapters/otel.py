@@ -21,6 +21,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMe
 from opentelemetry.sdk.resources import Resource
 
 from replication.errors import ConfigError
+from replication.metrics import CLAMPED, METRICS, Metric
 from replication.ports import Telemetry
 
 T = TypeVar("T")
@@ -33,10 +34,7 @@ SECONDS_BUCKETS = (
     *(60.0, 120.0, 300.0),
 )
 SIZE_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
-"""For histograms whose name ends in `.size`; 500 is a pull's default limit."""
-
-CLAMPED = "firefleet.clamped"
-"""How many values of the histogram `metric` were negative: a clock went backwards."""
+"""For histograms that count things; 500 is a pull's default limit."""
 
 _CLOSE_SECONDS = 5.0
 
@@ -58,7 +56,7 @@ class OtelTelemetry(Telemetry):
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
         """See `Telemetry.count`."""
-        counter = self._counters.get(name) or self._made(self._counters, name, self._meter.create_counter)
+        counter = self._counters.get(name) or self._made(self._counters, name, self._counter)
         counter.add(amount, labels)
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
@@ -72,7 +70,7 @@ class OtelTelemetry(Telemetry):
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         """See `Telemetry.gauge`; exported only for the intervals in which it was set."""
-        gauge = self._gauges.get(name) or self._made(self._gauges, name, self._meter.create_gauge)
+        gauge = self._gauges.get(name) or self._made(self._gauges, name, self._gauge)
         gauge.set(value, labels)
 
     def close(self, *, timeout: float = _CLOSE_SECONDS) -> None:
@@ -84,19 +82,25 @@ class OtelTelemetry(Telemetry):
         if closing.is_alive():
             log.warning("The last metrics were not sent within %s s; is the OTLP endpoint reachable?", timeout)
 
-    def _made(self, made: dict[str, T], name: str, make: Callable[[str], T]) -> T:
+    def _made(self, made: dict[str, T], name: str, make: Callable[[Metric], T]) -> T:
         """The instrument of this name, made once whichever thread asks first."""
         with self._lock:
             if name not in made:
-                made[name] = make(name)
+                made[name] = make(METRICS[name])
             return made[name]
 
-    def _histogram(self, name: str) -> Histogram:
-        sizes = name.endswith(".size")
+    def _counter(self, metric: Metric) -> Counter:
+        return self._meter.create_counter(metric.name, unit=metric.unit, description=metric.text)
+
+    def _gauge(self, metric: Metric) -> Any:
+        return self._meter.create_gauge(metric.name, unit=metric.unit, description=metric.text)
+
+    def _histogram(self, metric: Metric) -> Histogram:
         return self._meter.create_histogram(
-            name,
-            unit="1" if sizes else "s",
-            explicit_bucket_boundaries_advisory=SIZE_BUCKETS if sizes else SECONDS_BUCKETS,
+            metric.name,
+            unit=metric.unit,
+            description=metric.text,
+            explicit_bucket_boundaries_advisory=SECONDS_BUCKETS if metric.unit == "s" else SIZE_BUCKETS,
         )
 
     def _shutdown(self, timeout: float) -> None:

@@ -21,11 +21,17 @@ from google.pubsub_v1 import types as pubsub_types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.adapters.rpc import connect, routing, status, translate, translate_google
 from replication.documents.wire import micros
 from replication.errors import Refused, Transient
-from replication.ports import Message, Publisher, Received, Subscription
+from replication.limits import (
+    ATTRIBUTE_BYTES_MAX,
+    ATTRIBUTE_KEY_BYTES_MAX,
+    ATTRIBUTES_MAX,
+    MESSAGE_BYTES_MAX,
+)
+from replication.ports import Message, Publisher, Received, Subscription, SubscriptionSettings
 
 __all__ = [
     "PubsubAdmin",
@@ -60,12 +66,6 @@ _SETTLE_SECONDS = 10.0
 _ACK_IDS_MAX = 2_500
 _ACK_BYTES_MAX = 512 * 1024 - 1_024
 _ACK_ID_OVERHEAD = 4
-
-# Limits on one message. https://cloud.google.com/pubsub/quotas#resource_limits
-_MESSAGE_BYTES_MAX = 10_000_000
-_ATTRIBUTES_MAX = 100
-_ATTRIBUTE_KEY_BYTES_MAX = 256
-_ATTRIBUTE_VALUE_BYTES_MAX = 1_024
 
 _SILENT_PULLS_MAX = 4
 _PROBE_SECONDS = 3.0
@@ -297,18 +297,18 @@ def _fault(message: Message) -> str | None:
     """
     if not message.data and not message.attributes:
         return "it has neither data nor attributes"
-    if len(message.attributes) > _ATTRIBUTES_MAX:
-        return f"{len(message.attributes)} attributes, {_ATTRIBUTES_MAX} are allowed"
+    if len(message.attributes) > ATTRIBUTES_MAX:
+        return f"{len(message.attributes)} attributes, {ATTRIBUTES_MAX} are allowed"
     size = len(message.data)
     for key, value in message.attributes.items():
         key_bytes, value_bytes = len(key.encode()), len(value.encode())
-        if not 0 < key_bytes <= _ATTRIBUTE_KEY_BYTES_MAX:
-            return f"an attribute's name of {key_bytes} bytes, 1 to {_ATTRIBUTE_KEY_BYTES_MAX} are allowed"
-        if value_bytes > _ATTRIBUTE_VALUE_BYTES_MAX:
-            return f"attribute {key} of {value_bytes} bytes, {_ATTRIBUTE_VALUE_BYTES_MAX} are allowed"
+        if not 0 < key_bytes <= ATTRIBUTE_KEY_BYTES_MAX:
+            return f"an attribute's name of {key_bytes} bytes, 1 to {ATTRIBUTE_KEY_BYTES_MAX} are allowed"
+        if value_bytes > ATTRIBUTE_BYTES_MAX:
+            return f"attribute {key} of {value_bytes} bytes, {ATTRIBUTE_BYTES_MAX} are allowed"
         size += key_bytes + value_bytes
-    if size > _MESSAGE_BYTES_MAX:
-        return f"{size} bytes, {_MESSAGE_BYTES_MAX} are allowed"
+    if size > MESSAGE_BYTES_MAX:
+        return f"{size} bytes, {MESSAGE_BYTES_MAX} are allowed"
     return None
 
 

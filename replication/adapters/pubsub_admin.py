@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.api_core import exceptions as google_errors
@@ -15,6 +14,8 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from replication.adapters.rpc import connect, translate_google
 from replication.errors import Refused
+from replication.limits import DELIVERY_ATTEMPTS_MAX
+from replication.ports import SubscriptionSettings
 
 T = TypeVar("T")
 
@@ -26,23 +27,6 @@ _RETRY = Retry(
     timeout=_CALL_SECONDS,
 )
 """Instead of the client's own, which goes on for ten minutes whatever the timeout says."""
-DELIVERY_ATTEMPTS = 100
-"""The most Pub/Sub allows: its dead-letter policy is the last resort, the worker's own comes first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionSettings:
-    """What a subscription is set to. Durations are in seconds; it never expires by disuse."""
-
-    topic: str
-    filter: str = ""
-    ack_deadline: int = 60
-    retention: int = 7 * 24 * 3600
-    dead_letter_topic: str | None = None
-    delivery_attempts: int = DELIVERY_ATTEMPTS
-    """Deliveries before Pub/Sub itself sends a message to `dead_letter_topic`; 5 to 100."""
-    backoff_min: int = 1
-    backoff_max: int = 60
 
 
 class PubsubAdmin:
@@ -165,7 +149,7 @@ def _settings(found: Any) -> SubscriptionSettings:
         ack_deadline=found.ack_deadline_seconds,
         retention=found.message_retention_duration.seconds,
         dead_letter_topic=dead.dead_letter_topic.rsplit("/", 1)[-1] or None,
-        delivery_attempts=dead.max_delivery_attempts or DELIVERY_ATTEMPTS,
+        delivery_attempts=dead.max_delivery_attempts or DELIVERY_ATTEMPTS_MAX,
         backoff_min=found.retry_policy.minimum_backoff.seconds,
         backoff_max=found.retry_policy.maximum_backoff.seconds,
     )

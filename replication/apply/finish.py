@@ -14,8 +14,8 @@ from replication.apply.sorting import Waiting
 from replication.apply.store import Results
 from replication.apply.writes import Target, Unit, push_back
 from replication.changes.dead_letters import dead_letter
-from replication.documents.wire import DOCUMENT_BYTES_MAX
 from replication.errors import EventError, Reason
+from replication.limits import DOCUMENT_BYTES_MAX
 from replication.ports import Message, Received
 
 TOO_LARGE_BYTES = DOCUMENT_BYTES_MAX - 64 * 1024

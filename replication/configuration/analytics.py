@@ -22,15 +22,14 @@ from pydantic_core import ErrorDetails
 
 from replication.configuration.fleet import Duration, TopicId
 from replication.configuration.marked_yaml import Key
+from replication.documents.wire import MICROS
 from replication.errors import ConfigError
+from replication.limits import ACK_DEADLINE_S_MAX, ACK_DEADLINE_S_MIN, FILTER_BYTES_MAX
 
-FILTER_BYTES_MAX = 256
-"""Pub/Sub's limit on a subscription's filter."""
 KEY_BYTES_MIN = 16
 FLUSH_EVERY_US_MAX = 60_000_000
-"""Longer, and the health check takes a worker that waits for one that is stuck."""
-ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX = 10_000_000, 600_000_000
-"""Pub/Sub's own bounds."""
+"""Longer, and the health check would take a waiting worker for a stuck one."""
+ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX = ACK_DEADLINE_S_MIN * MICROS, ACK_DEADLINE_S_MAX * MICROS
 KEY_KINDS = ("string", "integer", "boolean")
 """What a dedupe key is made of: values that have one spelling."""
 

@@ -32,9 +32,8 @@ from replication.documents.metadata import MetadataCodec
 from replication.documents.wire import MICROS, database_prefix
 from replication.errors import ConfigError
 from replication.fleet.paths import EVERY_DOCUMENT, parse_pattern
+from replication.limits import FILTER_BYTES_MAX
 
-FILTER_BYTES_MAX = 256
-"""Pub/Sub's limit on a subscription's filter."""
 SECRET_BYTES_MIN = 16
 """As long as the seal it keys: a shorter one is easier to guess than the seal."""
 

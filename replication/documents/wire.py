@@ -27,8 +27,6 @@ CommitRequest: Any = firestore.CommitRequest.pb()
 CommitResponse: Any = firestore.CommitResponse.pb()
 
 MICROS = 1_000_000
-DOCUMENT_BYTES_MAX = 1_048_576
-"""Firestore's limit on one document."""
 
 
 def _event_class() -> Any:

@@ -17,10 +17,10 @@ import yaml
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from replication.adapters.firestore_listing import FirestoreListing
-from replication.adapters.pubsub import PubsubAdmin, SubscriptionSettings, open_subscription
+from replication.adapters.pubsub import PubsubAdmin, open_subscription
 from replication.analytics.reader import read_events
 from replication.configuration.analytics import Analytics
-from replication.ports import Received
+from replication.ports import Received, SubscriptionSettings
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.local.emulators import free_port

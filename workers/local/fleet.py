@@ -23,9 +23,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 
 from replication.adapters.pubsub import open_subscription
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.configuration.parse import Fleet, Replica
-from replication.ports import Received, Subscription
+from replication.ports import Received, Subscription, SubscriptionSettings
 from workers.config import ConfigFile
 from workers.local.emulators import HEAP_GB, FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.eventarc import Delivery

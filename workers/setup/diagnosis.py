@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
 
 from conflict.policies import LastWriteWins
 from conflict.resolve import OnDelete
-from replication.adapters.inspection import CannotTell, FoundSubscription
-from replication.adapters.pubsub_admin import SubscriptionSettings
 from replication.configuration.parse import Fleet, Mode, Replica
 from replication.documents.wire import MICROS
-from replication.errors import FirefleetError
+from replication.errors import CannotTell, FirefleetError
+from replication.fleet.cloud import Cloud, FoundSubscription
 from replication.fleet.paths import parse_pattern
+from replication.ports import SubscriptionSettings
 from workers.setup.provision import differences, subscriptions, topics
 
 EVENTARC_RETRY_SECONDS = 24 * 3_600
@@ -55,21 +54,6 @@ class Finding:
     subject: str
     text: str
     remedy: tuple[str, ...] = ()
-
-
-class Cloud(Protocol):
-    """What is asked; see `replication.adapters.inspection.CloudInspection`. All raise `FirefleetError`."""
-
-    def has_topic(self, topic: str) -> bool: ...
-    def subscription(self, name: str) -> FoundSubscription | None: ...
-    def read(self, replica: Replica, path: str) -> None: ...
-    def location(self, replica: Replica) -> str: ...
-    def collections(self, replica: Replica) -> list[str]: ...
-    def indexed(self, replica: Replica, group: str, name: str) -> bool: ...
-    def has_ttl(self, replica: Replica, group: str, name: str) -> bool: ...
-    def lacking_in_project(self, project: str, permissions: Sequence[str]) -> list[str]: ...
-    def lacking_on_topic(self, topic: str, permissions: Sequence[str]) -> list[str]: ...
-    def lacking_on_subscription(self, name: str, permissions: Sequence[str]) -> list[str]: ...
 
 
 def diagnose_config(fleet: Fleet) -> Iterator[Finding]:

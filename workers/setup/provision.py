@@ -17,10 +17,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.configuration.analytics import Analytics, parse_analytics
 from replication.configuration.parse import Fleet, Replica
 from replication.errors import FirefleetError, Transient
+from replication.ports import SubscriptionSettings
 from workers.config import ConfigFile
 
 _EMULATOR_SECONDS = 30.0

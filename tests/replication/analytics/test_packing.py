@@ -13,8 +13,9 @@ from replication.analytics.packing import PACK_EVENTS_MAX, PackError, Unit, even
 from replication.analytics.reader import Tally, read_events
 from replication.analytics.schema import EVENT_BYTES_MAX, PACK_BYTES_MAX
 from replication.documents.plain import to_plain
-from replication.documents.wire import DOCUMENT_BYTES_MAX, MICROS
+from replication.documents.wire import MICROS
 from replication.errors import EventError, Reason
+from replication.limits import DOCUMENT_BYTES_MAX
 from tests.support.analytics import T0, held, output, swipe, view
 
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replication.adapters.memory import MemoryTopic
-from replication.adapters.pubsub import PubsubAdmin, SubscriptionSettings, open_subscription
+from replication.adapters.pubsub import PubsubAdmin, open_subscription
 from replication.changes.events import Change, Kind, decode
 from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Document
 from replication.errors import ConfigError, Transient
-from replication.ports import Message
+from replication.ports import Message, SubscriptionSettings
 from workers.cli import main
 from workers.local.emulators import PubsubEmulator
 from workers.publish.command import Load, publish, synthetic_messages

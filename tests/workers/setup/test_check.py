@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 
 from conflict.policies import LastWriteWins, Precedence
 from conflict.resolve import OnDelete, Policy
-from replication.adapters.inspection import CannotTell, FoundSubscription
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.configuration.parse import Fleet, Mode, Replica, Rule
-from replication.errors import FirefleetError, Transient
+from replication.errors import CannotTell, FirefleetError, Transient
+from replication.fleet.cloud import FoundSubscription
+from replication.ports import SubscriptionSettings
 from workers.cli import main
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
 from workers.setup.diagnosis import Finding, Level, diagnose_cloud, diagnose_config

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from replication.adapters.firestore import open_database
-from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
+from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.configuration.parse import Replica
 from replication.documents.wire import Document, Write
+from replication.ports import SubscriptionSettings
 from workers.cli import main
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
 
