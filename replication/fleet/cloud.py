@@ -4,13 +4,15 @@ Read only. `replication.adapters.inspection` asks Google Cloud; tests answer by 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from replication.configuration.parse import Replica
 from replication.ports import SubscriptionSettings
 
 
-class FoundSubscription(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoundSubscription:
     """A subscription as it is; `ordered` cannot be changed after its creation."""
 
     settings: SubscriptionSettings
