@@ -16,6 +16,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+Documents = Mapping[str, Mapping[str, Any]]
+"""A database's documents by relative path, this system's own included.
+
+Values are plain ones (`conflict.values`); a reference into the database itself begins with `~/`.
+"""
+
+
 class BodyFields(Mapping[str, Any]):
     """The fields of a body as a read-only mapping, decoded when they are first looked at."""
 

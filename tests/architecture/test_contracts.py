@@ -1,4 +1,4 @@
-"""Each import contract of pyproject.toml breaks on a planted line: a contract that cannot fail checks nothing."""
+"""Each import contract breaks on a planted line: a contract that cannot fail checks nothing."""
 
 import os
 import shutil

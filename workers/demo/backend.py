@@ -1,20 +1,15 @@
 """What the demo runs on: a fleet that replicates, on emulators or in memory."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from replication.configuration.parse import Fleet
+from replication.documents.plain import Documents
 from workers.demo.meters import Meters
 from workers.demo.shop import Writer
 
 REPLICAS = ("eu", "us", "apac")
-
-Documents = Mapping[str, Mapping[str, Any]]
-"""A database's documents by relative path, this system's own included.
-
-Values are plain ones (`conflict.values`); a reference into the database itself begins with `~/`.
-"""
 
 
 class Running(Protocol):

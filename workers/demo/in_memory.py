@@ -22,13 +22,13 @@ from replication.apply.writes import Target
 from replication.changes.classify import classify, needs_tombstone
 from replication.changes.events import parse_event
 from replication.configuration.parse import Fleet, parse_fleet
-from replication.documents.plain import fill, to_plain
+from replication.documents.plain import Documents, fill, to_plain
 from replication.documents.references import NEUTRAL
 from replication.documents.wire import Value
 from replication.errors import ConditionFailed, FirefleetError
 from replication.fleet.addressing import addressed
 from replication.ports import Received, Subscription
-from workers.demo.backend import REPLICAS, Documents
+from workers.demo.backend import REPLICAS
 from workers.demo.meters import Meters
 from workers.demo.shop import COLLECTIONS, Link
 from workers.replicate.driver import Clients

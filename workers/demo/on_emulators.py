@@ -14,9 +14,10 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.vector import Vector
 
 from conflict.values import GeoPoint, Reference
+from replication.documents.plain import Documents
 from replication.documents.references import NEUTRAL
 from replication.errors import FirefleetError
-from workers.demo.backend import REPLICAS, Documents
+from workers.demo.backend import REPLICAS
 from workers.demo.meters import Meters
 from workers.demo.otlp import Receiver
 from workers.demo.shop import COLLECTIONS, Link

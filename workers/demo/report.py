@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from conflict.values import GeoPoint, Reference, same
+from replication.apply.conflict_reader import COMPUTED
 from replication.documents.wire import MICROS
+from replication.verify.compare import Difference, Holding
 from workers.demo.meters import milliseconds
-from workers.demo.proof import COMPUTED, Decided, Difference, Holding, Proof
+from workers.demo.proof import Decided, Proof
 from workers.demo.run import Outcome
 from workers.demo.shop import Verb
 from workers.demo.view import flow_table, lag_text
@@ -73,19 +75,23 @@ def _print_conflicts(outcome: Outcome, console: Console) -> None:
 
 
 def _print_example(shown: Decided, why: str, console: Console) -> None:
-    stays = "a body made from both" if shown.kept == COMPUTED else f"{shown.kept}'s write"
-    console.print(Text.assemble("One of them: ", (shown.path, "bold"), f", decided by {shown.policy}."))
+    stays = "a body made from both" if shown.record.kept == COMPUTED else f"{shown.record.kept}'s write"
+    console.print(
+        Text.assemble("One of them: ", (shown.record.path, "bold"), f", decided by {shown.record.policy}.")
+    )
     console.print(Padding(_bodies(shown), (1, 0, 1, 2)))
     console.print(Text.assemble((f"{stays} stays", "green"), f": {why}."))
-    console.print(Text(f"Both bodies are kept in the conflict log: _repl_conflicts/{shown.id}", style="dim"))
+    console.print(
+        Text(f"Both bodies are kept in the conflict log: _repl_conflicts/{shown.record.id}", style="dim")
+    )
 
 
 def _bodies(shown: Decided) -> Table:
     columns: list[tuple[str, Mapping[str, Any] | None]] = []
-    for side in shown.sides:
-        mark = "✓ " if side.id == shown.winner else ""
+    for side in shown.record.sides:
+        mark = "✓ " if side.id == shown.record.winner else ""
         columns.append((f"{mark}{side.origin} at {_clock(side.stamp)}", side.body))
-    if shown.kept == COMPUTED:
+    if shown.record.kept == COMPUTED:
         columns.append(("the document now", shown.now))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("field", no_wrap=True)
@@ -248,15 +254,15 @@ def _conflicts(proof: Proof, shown: Decided | None, why: str) -> dict[str, Any]:
 
 def _example(shown: Decided, why: str) -> dict[str, Any]:
     return {
-        "id": shown.id,
-        "path": shown.path,
-        "policy": shown.policy,
-        "winner": shown.kept,
+        "id": shown.record.id,
+        "path": shown.record.path,
+        "policy": shown.record.policy,
+        "winner": shown.record.kept,
         "why": why,
-        "time": shown.time,
+        "time": shown.record.time,
         "sides": [
             {"origin": side.origin, "stamp": side.stamp, "deleted": side.deleted, "body": side.body}
-            for side in shown.sides
+            for side in shown.record.sides
         ],
         "now": shown.now,
     }

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from workers.demo.backend import REPLICAS, Backend, Running
 from workers.demo.meters import Buckets, Flow
-from workers.demo.proof import Decided, Proof, example, prove, why
+from workers.demo.proof import Decided, Proof, compare, example, why
 from workers.demo.shop import Moment, Trade, Verb, plan_season
 
 FRAME_S = 0.15
@@ -122,7 +122,7 @@ def run(order: Order, view: View) -> Outcome:
             _rest(course, fleet, "Everything arrives everywhere")
         _perform(course, fleet, "The branches trade", season.trading)
         last_write = course.seconds
-        proof = _prove(course, fleet)
+        proof = _compare(course, fleet)
         settled = course.seconds - last_write
         shown = example(proof, fleet.fleet)
         return Outcome(
@@ -133,7 +133,7 @@ def run(order: Order, view: View) -> Outcome:
             settled=settled,
             proof=proof,
             shown=shown,
-            shown_why=why(shown, fleet.fleet) if shown else "",
+            shown_why=why(shown.record, fleet.fleet) if shown else "",
             flows=fleet.meters.flows(),
             outcomes=fleet.meters.outcomes(),
             lag=fleet.meters.lag(),
@@ -186,12 +186,12 @@ def _rest(course: _Course, fleet: Running, title: str) -> bool:
     return False
 
 
-def _prove(course: _Course, fleet: Running) -> Proof:
+def _compare(course: _Course, fleet: Running) -> Proof:
     deadline = time.monotonic() + REST_S_MAX
     while True:
         rested = _rest(course, fleet, "The last changes arrive")
         with course.stage("The replicas are compared"):
-            proof = prove(fleet.fleet, {replica: fleet.read(replica) for replica in REPLICAS})
+            proof = compare(fleet.fleet, {replica: fleet.read(replica) for replica in REPLICAS})
         # At rest and different is final: nothing is on its way that could still mend it.
         if proof.equal or rested or time.monotonic() > deadline:
             return proof

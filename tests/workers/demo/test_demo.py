@@ -22,12 +22,14 @@ from rich.console import Console
 
 from conflict.values import Reference
 from replication.adapters.otel import OtelTelemetry
+from replication.apply.conflict_reader import Record, Side
+from replication.verify.compare import differences
 from workers.cli import main
 from workers.demo.command import choose
 from workers.demo.in_memory import EmbeddedFleet
 from workers.demo.meters import CHANGES, LAG, Buckets, Flow, Meters
 from workers.demo.otlp import PATH, build_app
-from workers.demo.proof import Decided, Side, differences, why
+from workers.demo.proof import why
 from workers.demo.report import difference_text
 from workers.demo.run import Frame, Stage
 from workers.demo.shop import ShopWrite, Trade, Verb, Writer, plan_season
@@ -251,7 +253,7 @@ def test_why_names_the_order_of_states_even_where_the_earlier_write_stays() -> N
         Side("e", "eu", 1_000_000, deleted=False, body={"status": "refunded"}),
         Side("u", "us", 1_002_500, deleted=False, body={"status": "approved"}),
     )
-    conflict = Decided("id", "orders/1", "precedence", "e", datetime.now(UTC), sides, None)
+    conflict = Record("id", "orders/1", "precedence", "e", datetime.now(UTC), sides)
     text = why(conflict, EmbeddedFleet(seed=1, replicating=False).fleet)
     assert "pending < approved" in text
     assert "us wrote 2.5 ms after eu" in text
