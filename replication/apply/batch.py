@@ -29,9 +29,10 @@ from replication.apply.plan import Local, Outcome, Plan, State, plan
 from replication.apply.store import Results, log_conflicts, store
 from replication.apply.writes import Target, Unit, push_back, writes_of
 from replication.changes.dead_letters import dead_letter
-from replication.changes.events import Change, Kind, decode
+from replication.changes.decode import Change, decode
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Fleet, Mode, Replica
-from replication.documents.stored import Tombstone, take_snapshot, take_tombstone
+from replication.documents.stored import Tombstone, dismantle, read_tombstone
 from replication.documents.wire import DOCUMENT_BYTES_MAX
 from replication.errors import EventError, Reason, Transient
 from replication.ports import Found, Message, Received
@@ -291,7 +292,7 @@ def _read_tombstones(
 
 def _tombstones(paths: Sequence[str], reading: Reading, fleet: Fleet) -> dict[str, Tombstone]:
     return {
-        path: take_tombstone(found.document, path=path, codec=fleet.codec)
+        path: read_tombstone(found.document, path=path, codec=fleet.codec)
         for path, found in zip(paths, reading.found, strict=True)
     }
 
@@ -299,7 +300,7 @@ def _tombstones(paths: Sequence[str], reading: Reading, fleet: Fleet) -> dict[st
 def _local(found: Found, tombstone: Tombstone | None, replica: Replica, fleet: Fleet) -> Local:
     snapshot = None
     if found.document is not None:
-        snapshot = take_snapshot(found.document, path=found.path, prefix=replica.prefix, codec=fleet.codec)
+        snapshot = dismantle(found.document, path=found.path, prefix=replica.prefix, codec=fleet.codec)
     return Local(found.path, snapshot, tombstone, found.read_time)
 
 

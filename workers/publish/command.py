@@ -1,13 +1,13 @@
 """`firefleet publish`: synthetic changes straight onto the topic, for harnesses and benchmarks.
 
-Each is an event as Firestore would report it, put through capture's own classification, so that it is on the
-wire as a real one is. No database holds these documents at the replica they claim to come from.
+Each is an event as Firestore would report it, put through capture's own decision, so that it is on the wire as
+a real one is. No database holds these documents at the replica they claim to come from.
 """
 
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from replication.adapters.pubsub import open_publisher
-from replication.changes.classify import classify
-from replication.changes.events import TYPE_PREFIX, parse_event
+from replication.changes.capture import Dropped, ReadTombstone, capture, run_capture
+from replication.changes.envelope import eventarc_headers
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
 from replication.errors import ConfigError
-from replication.ports import Message
+from replication.ports import Found, Message
 from workers.config import ConfigFile
 from workers.publish.analytics import publish_analytics
 from workers.runtime.publishing import publish_stream
@@ -88,30 +88,24 @@ def _document(replica: Replica, load: Load, number: int, *, payload: bytes, time
 
 
 def _message(fleet: Fleet, replica: Replica, data: Any, *, event_id: str, commit_time: int) -> Message:
-    name = data.value.name or data.old_value.name
-    path = name.removeprefix(replica.prefix)
-    headers = _headers(replica, path, event_id=event_id, commit_time=commit_time)
-    message = classify(parse_event(data.SerializeToString(deterministic=True), headers), fleet)
-    if message is None:
+    path = (data.value.name or data.old_value.name).removeprefix(replica.prefix)
+    headers = eventarc_headers(
+        path,
+        project=replica.project,
+        database=replica.database,
+        location=replica.location,
+        event_id=event_id,
+        time=time_text(commit_time),
+    )
+    captured = run_capture(capture(data.SerializeToString(deterministic=True), headers, fleet), _no_tombstone)
+    if isinstance(captured, Dropped):
         raise ConfigError(f"{path} never leaves its replica by the config; choose another --collection")
-    return message
+    return captured
 
 
-def _headers(replica: Replica, path: str, *, event_id: str, commit_time: int) -> Mapping[str, str]:
-    return {
-        "content-type": "application/protobuf",
-        "ce-specversion": "1.0",
-        "ce-id": event_id,
-        "ce-type": f"{TYPE_PREFIX}written",
-        "ce-source": f"//firestore.googleapis.com/projects/{replica.project}/databases/{replica.database}",
-        "ce-subject": f"documents/{path}",
-        "ce-document": path,
-        "ce-time": time_text(commit_time),
-        "ce-project": replica.project,
-        "ce-database": replica.database,
-        "ce-location": replica.location,
-        "ce-namespace": "(default)",
-    }
+def _no_tombstone(wanted: ReadTombstone) -> Found:
+    """No database has ever held these documents, so this system has deleted none of them."""
+    return Found(wanted.path, None, 0, 0)
 
 
 def _counted(messages: Iterable[Message], counts: dict[str, int]) -> Iterator[Message]:

@@ -7,7 +7,8 @@ import pytest
 from conflict.policies import Custom
 from conflict.version import NO_CONTENT, Version
 from replication.apply.plan import Local, Outcome, Plan, State, plan
-from replication.changes.events import Change, Kind
+from replication.changes.decode import Change
+from replication.changes.envelope import Kind
 from replication.documents.metadata import Meta, digest_of
 from replication.documents.stored import Snapshot, Tombstone
 from replication.documents.wire import Document

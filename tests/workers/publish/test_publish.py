@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from replication.adapters.memory import MemoryTopic
 from replication.adapters.pubsub import PubsubAdmin, SubscriptionSettings, open_subscription
-from replication.changes.events import Change, Kind, decode
+from replication.changes.decode import Change, decode
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Document
 from replication.errors import ConfigError, Transient
