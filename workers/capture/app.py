@@ -37,12 +37,7 @@ from workers.capture.answers import DONE, STOPPING, TOO_MANY, Answer, give, refu
 from workers.capture.driver import Driver
 from workers.capture.outbox import Outbox
 from workers.runtime.health import health_routes
-from workers.runtime.serving import (
-    BodyTooSlow,
-    PostsFirst,
-    read_body,
-    text_headers,
-)
+from workers.runtime.serving import BodyTooSlow, PostsFirst, read_body, text_headers
 
 BODY_S_MAX = 10.0
 
