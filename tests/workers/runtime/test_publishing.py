@@ -1,7 +1,7 @@
 """Publishing: nothing counts as published that Pub/Sub has not confirmed, and no wait is endless."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 import pytest
@@ -152,9 +152,15 @@ def test_a_stream_fills_its_window_before_it_waits_for_an_answer() -> None:
 
 
 def test_a_stream_takes_no_more_messages_than_its_window_before_the_first_is_confirmed() -> None:
+    count = UNCONFIRMED_MAX + 10
     taken: list[int] = []
-    confirmed_at: list[int] = []
-    stream = ((Message(b"x"), taken.append(number)) for number in range(UNCONFIRMED_MAX + 10))
-    publisher = AnswersWhenFull(size=UNCONFIRMED_MAX, count=UNCONFIRMED_MAX + 10)
-    publish_stream(stream, [publisher], confirmed=lambda _: confirmed_at.append(len(taken)))
-    assert confirmed_at[0] == UNCONFIRMED_MAX
+    taken_at: list[int] = []
+
+    def stream() -> Iterator[tuple[Message, int]]:
+        for number in range(count):
+            taken.append(number)
+            yield Message(b"x"), number
+
+    publisher = AnswersWhenFull(size=UNCONFIRMED_MAX, count=count)
+    publish_stream(stream(), [publisher], confirmed=lambda _: taken_at.append(len(taken)))
+    assert taken_at[0] == UNCONFIRMED_MAX
