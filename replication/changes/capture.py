@@ -1,7 +1,7 @@
 """Capture: what one event is to the fleet, and which replicas receive it.
 
-Rules and table: "What capture sees" in ARCHITECTURE.md. An echo is a change that this system made itself; if it
-were not dropped, every applied change would go round for ever.
+Rules and table: "What capture sees" in ARCHITECTURE.md. An echo is a change that this system made itself; if
+echoes were published, every applied change would go round forever.
 
 `capture` does no I/O. It is a generator: it yields the one read that it may need, is sent what was found, and
 ends in a message to publish, or in `Dropped` with the reason.
@@ -52,7 +52,7 @@ class ReadTombstone(NamedTuple):
     path: str
 
 
-Steps = Generator[ReadTombstone, Found, Message | Dropped]
+CaptureSteps = Generator[ReadTombstone, Found, Message | Dropped]
 
 
 class _Case(NamedTuple):
@@ -64,7 +64,7 @@ class _Case(NamedTuple):
     codec: MetadataCodec
 
 
-def capture(body: bytes, headers: Mapping[str, str], fleet: Fleet) -> Steps:
+def capture(body: bytes, headers: Mapping[str, str], fleet: Fleet) -> CaptureSteps:
     """Decide what to publish for one of Eventarc's events. `headers` are as `parse_event` takes them.
 
     Raises `EventError` when it is no event of this fleet.
@@ -90,7 +90,7 @@ def capture(body: bytes, headers: Mapping[str, str], fleet: Fleet) -> Steps:
     return _application_delete(case, found)
 
 
-def run_capture(steps: Steps, read: Callable[[ReadTombstone], Found]) -> Message | Dropped:
+def run_capture(steps: CaptureSteps, read: Callable[[ReadTombstone], Found]) -> Message | Dropped:
     """Run a capture to its end, its reads answered by `read`, whose errors end it."""
     try:
         wanted = next(steps)
@@ -127,7 +127,7 @@ def _application_delete(case: _Case, found: Found) -> Message | Dropped:
         return Dropped(Why.ECHO, replica.id)
     if _violates(rule, replica):
         return _message(event, replica, Kind.VIOLATION, to=replica.id)
-    # The replica itself needs the tombstone too, else a late event brings the document back there.
+    # The replica itself needs the tombstone too: without it, a late event would bring the document back there.
     return _message(event, replica, Kind.DELETE, heal=True)
 
 

@@ -56,7 +56,7 @@ class Ledger:
 
 
 class HeldPublisher(Publisher):
-    """A publisher whose futures the test settles."""
+    """A publisher that confirms when the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Message, Future[str]]] = []

@@ -29,7 +29,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from replication.changes.body import protobuf_body
-from replication.changes.envelope import JSON
+from replication.changes.envelope import ID, JSON, SOURCE
 from replication.configuration.parse import Fleet
 from replication.errors import ConfigError, EventError, FirefleetError, Reason, Transient
 from replication.ports import Database, Publisher, Telemetry
@@ -96,8 +96,8 @@ class Capture:
         except FirefleetError as error:
             logger.warning(
                 "event %s of %s is not taken: %s",
-                headers.get("ce-id", "without id"),
-                headers.get("ce-source", "nobody"),
+                headers.get(ID, "without id"),
+                headers.get(SOURCE, "an unnamed source"),
                 error,
             )
             return refusal(error)

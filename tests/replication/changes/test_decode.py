@@ -93,7 +93,7 @@ def test_an_own_reference_reads_the_same_at_every_replica_and_a_foreign_one_stay
 
 
 def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_everywhere():
-    """Written at `us`, it is foreign; at `eu`, where it leads, it cannot be told from one of its own."""
+    """Written at `us`, it is foreign; at `eu`, where it leads, it looks like one of its own."""
     there = "projects/shop/databases/eu/documents/a/1"
     value = document("us", "orders/1", BODY, update_time=NOW)
     value.fields["ref"].reference_value = there
@@ -109,7 +109,7 @@ def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_ev
     assert arrived.fields["ref"].reference_value == there
     set_micros(arrived.update_time, NOW)
     found = dismantle(arrived, path="orders/1", prefix=FLEET.replica("eu").prefix, codec=FLEET.codec)
-    assert found.by_fleet, "else it would be taken for an application's write, and go round"
+    assert found.by_fleet, "otherwise it would count as an application's write, and go round"
 
 
 def test_the_official_event_type_and_its_json_form_read_the_same():

@@ -38,7 +38,7 @@ def test_nothing_happened_where_both_sides_are_of_one_time_or_absent(sides):
 
 
 def test_the_document_is_handed_out_only_once():
-    """It is destroyed by whoever takes it: what is left of it must not be taken for a document."""
+    """Whoever takes it destroys it: what is left must not be read as a document."""
     made = event(us())
     made.take_value().Clear()
     with pytest.raises(AssertionError, match=r"orders/1.*taken before"):

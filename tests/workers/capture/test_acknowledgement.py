@@ -56,7 +56,7 @@ class TestAcknowledgement:
         assert served.deliver(served.of_write()).status == 503
 
     def test_a_tombstone_that_cannot_be_read_is_503_and_nothing_is_published(self, served: Served) -> None:
-        """Published without it, an echo would go round for ever."""
+        """Published without it, an echo would go round forever."""
         change = served.of_delete()
         served.databases["eu"].error = Transient("eu: deadline exceeded")
         answer = served.deliver(change)

@@ -21,7 +21,7 @@ from tests.support.polling import eventually
 
 
 class SlowPubsub:
-    """Pub/Sub's Publish over real gRPC, answering when told to."""
+    """Pub/Sub's Publish over real gRPC, which answers when the test says so."""
 
     def __init__(self) -> None:
         self.published: list[Any] = []

@@ -122,7 +122,7 @@ class TestWhatIsNotPublished:
         database = served.databases["eu"]
         update_time = database.set("orders/1", {"status": Value(string_value="new")})
         remove = Write(delete=database.prefix + "orders/1")
-        bury = tombstone_write(
+        tombstone = tombstone_write(
             "orders/1",
             Meta(deleted("us", update_time, NOW_US, None), base=update_time, read=NOW_US),
             (update_time,),
@@ -131,7 +131,7 @@ class TestWhatIsNotPublished:
             codec=FLEET.codec,
         )
         served.changes.clear()
-        database.commit([remove, bury], timeout=1)
+        database.commit([remove, tombstone], timeout=1)
         assert [served.deliver(change).status for change in served.changes] == [204, 204]
         assert served.messages() == []
         assert served.ledger.of("firefleet.changes", outcome="echo", source="eu") == 2
