@@ -25,7 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Report what is wrong with the configuration and the cloud, with the remedies.",
     ),
     "provision": ("workers.setup.provision", "Create the topics and subscriptions that are missing."),
-    "capture": ("workers.capture.app", "Receive Eventarc's events of all replicas and publish the changes."),
+    "capture": (
+        "workers.capture.command",
+        "Receive Eventarc's events of all replicas and publish the changes.",
+    ),
     "replicate": (
         "workers.replicate.worker",
         "Apply the other replicas' changes to one replica, until SIGTERM.",

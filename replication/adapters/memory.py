@@ -10,6 +10,7 @@ Not here: queries, transactions, field transforms (`Refused`), indexes, security
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from replication.adapters.memory_documents import (
@@ -23,6 +24,7 @@ from replication.adapters.memory_documents import (
     stored_size,
 )
 from replication.adapters.memory_pubsub import MemoryPublisher, MemorySubscription, MemoryTopic
+from replication.changes.envelope import eventarc_headers
 from replication.documents.wire import (
     MICROS,
     Document,
@@ -45,7 +47,6 @@ __all__ = [
     "MemoryTopic",
 ]
 
-EVENT_TYPE = "google.cloud.firestore.document.v1.written"
 
 # gRPC's status codes: https://grpc.io/docs/guides/status-codes/
 OK, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION = 0, 3, 5, 6, 9
@@ -122,18 +123,8 @@ class MemoryDatabase(Database):
         unchanged_fires: bool = False,
     ) -> None:
         self.prefix = database_prefix(project, database)
+        self._headers = partial(eventarc_headers, project=project, database=database, location=location)
         self._event_id_prefix = f"{project}-{database}-"
-        # The headers that are the same for every event.
-        self._headers = {
-            "content-type": "application/protobuf",
-            "ce-specversion": "1.0",
-            "ce-type": EVENT_TYPE,
-            "ce-source": f"//firestore.googleapis.com/projects/{project}/databases/{database}",
-            "ce-location": location,
-            "ce-project": project,
-            "ce-database": database,
-            "ce-namespace": "(default)",
-        }
         self._now = now
         self._whole_second_times = whole_second_times
         self._unchanged_fires = unchanged_fires
@@ -342,12 +333,8 @@ class MemoryDatabase(Database):
         if before is not None:
             before.write_to(data.old_value)
         self._events += 1
-        headers = self._headers | {
-            "ce-id": f"{self._event_id_prefix}{self._events}",
-            "ce-subject": f"documents/{path}",
-            "ce-time": _timestamp(commit_time, whole_seconds=self._whole_second_times),
-            "ce-document": path,
-        }
+        time = _timestamp(commit_time, whole_seconds=self._whole_second_times)
+        headers = self._headers(path, event_id=f"{self._event_id_prefix}{self._events}", time=time)
         return Change(data.SerializeToString(deterministic=True), headers)
 
     def _tell(self, changes: list[Change]) -> None:

@@ -12,7 +12,8 @@ decides. A gate is pure: what it needs to know comes with the change, its rule a
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
-from replication.changes.events import Change, Kind
+from replication.changes.decode import Change
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Fleet, Mode, Rule
 from replication.errors import EventError, Reason
 from replication.ports import Message

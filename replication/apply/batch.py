@@ -29,7 +29,7 @@ from replication.apply.sorting import Sorted, Waiting, sort_batch
 from replication.apply.store import Results, log_conflicts, store
 from replication.apply.writes import Target, writes_of
 from replication.configuration.parse import Fleet, Replica
-from replication.documents.stored import Tombstone, take_snapshot, take_tombstone
+from replication.documents.stored import Tombstone, dismantle, read_tombstone
 from replication.errors import Transient
 from replication.ports import Found, Received
 
@@ -140,7 +140,7 @@ def _read_tombstones(
 
 def _tombstones(paths: Sequence[str], reading: Reading, fleet: Fleet) -> dict[str, Tombstone]:
     return {
-        path: take_tombstone(found.document, path=path, codec=fleet.codec)
+        path: read_tombstone(found.document, path=path, codec=fleet.codec)
         for path, found in zip(paths, reading.found, strict=True)
     }
 
@@ -148,7 +148,7 @@ def _tombstones(paths: Sequence[str], reading: Reading, fleet: Fleet) -> dict[st
 def _local(found: Found, tombstone: Tombstone | None, replica: Replica, fleet: Fleet) -> Local:
     snapshot = None
     if found.document is not None:
-        snapshot = take_snapshot(found.document, path=found.path, prefix=replica.prefix, codec=fleet.codec)
+        snapshot = dismantle(found.document, path=found.path, prefix=replica.prefix, codec=fleet.codec)
     return Local(found.path, snapshot, tombstone, found.read_time)
 
 

@@ -13,11 +13,12 @@ from conflict.reconcile import Relation, reconcile
 from conflict.resolve import Candidate, Resolution, resolve
 from conflict.version import Version, with_clock_of
 from replication.apply.outcomes import Conflict, ConflictKind, Outcome, State
-from replication.changes.events import Change, Kind
+from replication.changes.decode import Change
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Mode, Rule
 from replication.documents.metadata import MetadataCodec
 from replication.documents.plain import BodyFields, body_of
-from replication.documents.stored import Snapshot, Tombstone, observed
+from replication.documents.stored import Snapshot, Tombstone, version_at
 
 
 class Local(NamedTuple):
@@ -38,9 +39,9 @@ class Local(NamedTuple):
         return self.document.update_time if self.document else 0
 
     def state(self, replica: str) -> State | None:
-        """The state observed at `replica`; None where nothing is known of the document."""
+        """The state found at `replica`; None where nothing is known of the document."""
         if self.document is not None:
-            return State(observed(self.document, replica), self.document.body)
+            return State(version_at(self.document, replica), self.document.body)
         if self.tombstone is not None and self.tombstone.version is not None:
             return State(self.tombstone.version, None)
         return None

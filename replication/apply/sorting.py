@@ -6,7 +6,8 @@ from typing import NamedTuple, assert_never
 
 from replication.apply.admission import Admit, Applicant, Hold, Redirect, Refuse, admit
 from replication.apply.writes import Target
-from replication.changes.events import Change, Kind, decode
+from replication.changes.decode import Change, decode
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Rule
 from replication.errors import EventError
 from replication.fleet.addressing import addressed

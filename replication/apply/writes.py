@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from replication.apply.outcomes import State
 from replication.apply.plan import Local, Plan
+from replication.changes.envelope import Kind, cloud_event, message_attributes
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import Meta, path_hash
 from replication.documents.stored import document_write, tombstone_write
@@ -133,14 +134,11 @@ def push_back(decision: Plan, local: Local, target: Target, *, receiver: str, co
         write = document_write(local.path, state.body, meta, prefix=prefix, codec=codec)
     set_micros(write.update.update_time, commit_time)
     source = target.replica
-    attributes = {
-        "ce-specversion": "1.0",
-        "ce-id": f"{path_hash(local.path)}-{source.id}-{commit_time}",
-        "ce-type": "google.cloud.firestore.document.v1.written",
-        "ce-source": f"//firestore.googleapis.com/projects/{source.project}/databases/{source.database}",
-        "ce-time": time_text(commit_time),
-        "replica": source.id,
-        "kind": "merged",
-        "to": receiver,
-    }
+    event = cloud_event(
+        project=source.project,
+        database=source.database,
+        event_id=f"{path_hash(local.path)}-{source.id}-{commit_time}",
+        time=time_text(commit_time),
+    )
+    attributes = message_attributes(event, replica=source.id, kind=Kind.MERGED, to=receiver)
     return Message(DocumentEventData(value=write.update).SerializeToString(), attributes)

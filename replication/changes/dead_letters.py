@@ -1,7 +1,7 @@
 """Dead letters: messages that can never be applied, kept as they came, with the reason.
 
-They go to a topic of their own (`{topic}-dead-letters`) and are acknowledged only after it has them, so they
-are neither lost nor in anybody's way.
+They go to a topic of their own (`{topic}-dead-letters`) and are acknowledged only after it has them: none is
+lost, and none delays another message.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ def dead_letter(received: Received, error: EventError, target: str) -> Message:
     Data and attributes as received, plus `reason`, `error`, `target`, and an `id` that is the same when the
     same message is delivered to the same target again.
     """
-    told = str(error).encode()[:ATTRIBUTE_BYTES_MAX].decode(errors="ignore")
+    text = str(error).encode()[:ATTRIBUTE_BYTES_MAX].decode(errors="ignore")
     identity = hashlib.blake2b(f"{received.id}\0{target}".encode(), digest_size=16).hexdigest()
-    own = {"reason": error.reason.value, "error": told, "target": target, "id": identity}
+    own = {"reason": error.reason.value, "error": text, "target": target, "id": identity}
     return Message(received.message.data, {**received.message.attributes, **own})

@@ -1,7 +1,7 @@
 """A document as it stands at one replica, taken apart: its body, its digest, and what its `_repl` says.
 
-`observed` gives the version of what was found, so that a worker sees a local write that nobody has captured
-yet, and does not overwrite it.
+`version_at` gives the version of what was found, so that a worker sees a local write that is not captured yet,
+and does not overwrite it.
 """
 
 from collections.abc import Sequence
@@ -72,11 +72,11 @@ def read_meta(document: Any, path: str, codec: MetadataCodec) -> tuple[Meta | No
         return None, str(fault)
 
 
-def take_snapshot(document: Any, *, path: str, prefix: str, codec: MetadataCodec) -> Snapshot:
-    """Take a Document of the database at `prefix` apart.
+def dismantle(document: Any, *, path: str, prefix: str, codec: MetadataCodec) -> Snapshot:
+    """Take a Document of the database at `prefix` apart: destroys it.
 
-    Consumes it: only the application's fields are left in it, so that one serialisation gives the body and no
-    field is copied.
+    Only the application's fields are left in it, so that one serialisation gives the body and no field is
+    copied.
     """
     meta, fault = read_meta(document, path, codec)
     update_time = micros(document.update_time)
@@ -92,7 +92,7 @@ def take_snapshot(document: Any, *, path: str, prefix: str, codec: MetadataCodec
     return Snapshot(path, body, codec.digest(body), update_time, meta, fault)
 
 
-def observed(snapshot: Snapshot, replica: str) -> Version:
+def version_at(snapshot: Snapshot, replica: str) -> Version:
     """The version of a document as found at `replica`."""
     meta = snapshot.meta
     if meta is None:
@@ -102,7 +102,7 @@ def observed(snapshot: Snapshot, replica: str) -> Version:
     return written(replica, snapshot.update_time, snapshot.digest, meta.version)
 
 
-def take_tombstone(document: Any, *, path: str, codec: MetadataCodec) -> Tombstone:
+def read_tombstone(document: Any, *, path: str, codec: MetadataCodec) -> Tombstone:
     """Read the tombstone of the document at `path`; `document` is None where there is none."""
     if document is None:
         return Tombstone(path)

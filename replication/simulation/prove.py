@@ -41,13 +41,13 @@ from replication.apply.effects import (
 )
 from replication.apply.outcomes import Conflict
 from replication.apply.writes import Target
-from replication.changes.classify import classify, needs_tombstone
-from replication.changes.events import parse_event
+from replication.changes.capture import ReadTombstone, capture, run_capture
 from replication.configuration.parse import Fleet, Replica, Rule
 from replication.documents.plain import BodyFields, fill
-from replication.documents.stored import take_snapshot
+from replication.documents.stored import dismantle
 from replication.documents.wire import MICROS, Value
 from replication.errors import ConditionFailed, Refused, Transient
+from replication.ports import Found, Message
 
 HISTORIES = 50
 ORDERS = 3
@@ -251,15 +251,15 @@ class _World:
             database.update(write.path, values)
 
     def _capture(self) -> None:
-        replica, change = self._events.pop(self._dice.randrange(len(self._events)))
-        event = parse_event(change.body, change.headers)
-        found = None
-        if (path := needs_tombstone(event, self._fleet)) is not None:
-            [found] = self._databases[replica].read([path], timeout=0)
-        message = classify(event, self._fleet, found)
-        if message is not None:
+        _, change = self._events.pop(self._dice.randrange(len(self._events)))
+        result = run_capture(capture(change.body, change.headers, self._fleet), self._tombstone)
+        if isinstance(result, Message):
             for _ in range(2 if self._dice.random() < 0.1 else 1):
-                self._topic.publish(message)
+                self._topic.publish(result)
+
+    def _tombstone(self, wanted: ReadTombstone) -> Found:
+        [found] = self._databases[wanted.replica].read([wanted.path], timeout=0)
+        return found
 
     def _move(self, worker: _Worker) -> None:
         if worker.steps is None:
@@ -332,7 +332,7 @@ class _World:
         prefix, codec = self._fleet.replica(name).prefix, self._fleet.codec
         documents = {path: self._databases[name].get(path) for path in PATHS}
         return {
-            path: take_snapshot(document, path=path, prefix=prefix, codec=codec).body if document else None
+            path: dismantle(document, path=path, prefix=prefix, codec=codec).body if document else None
             for path, document in documents.items()
         }
 

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from replication.changes.events import Kind, decode
+from replication.changes.decode import decode
+from replication.changes.envelope import Kind
 from replication.configuration.parse import Fleet, parse_fleet
 from tests.bench import cases, chart, core, lag, report
 from tests.bench.stage import Stage, drain

@@ -11,7 +11,7 @@ from typing import Any
 from conflict.version import Version
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import Meta
-from replication.documents.stored import take_snapshot
+from replication.documents.stored import dismantle
 from replication.documents.wire import MICROS, Document, DocumentEventData, Write, set_micros, time_text
 from replication.ports import Message
 
@@ -93,7 +93,7 @@ def _replicated(fleet: Fleet, replica: str, path: str, size: int, *, at: int, re
     """The third replica's document, as a worker wrote it at another one."""
     prefix = fleet.replica(replica).prefix
     made = plain(fleet.replica(replica), path, size, at=at, mark="old")
-    taken = take_snapshot(
+    taken = dismantle(
         Document.FromString(made.SerializeToString()), path=path, prefix=prefix, codec=fleet.codec
     )
     version = Version({THIRD: at}, at, THIRD, at, taken.digest)

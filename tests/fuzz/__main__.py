@@ -16,14 +16,14 @@ import atheris
 
 with atheris.instrument_imports(include=["conflict", "replication", "workers"]):
     from replication.changes.body import protobuf_body
-    from replication.changes.classify import classify, needs_tombstone
-    from replication.changes.events import decode, parse_event
+    from replication.changes.capture import ReadTombstone, capture, run_capture
+    from replication.changes.decode import decode
     from replication.configuration.parse import parse_fleet
     from replication.documents.metadata import Meta, MetadataFault
-    from replication.documents.stored import take_tombstone, tombstone_write
+    from replication.documents.stored import read_tombstone, tombstone_write
     from replication.documents.wire import Document, DocumentEventData, Value
     from replication.errors import ConfigError, EventError
-    from replication.ports import Message
+    from replication.ports import Found, Message
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -41,15 +41,16 @@ HEADERS = {
 KINDS = ("write", "delete", "merged", "violation")
 
 
-def capture(given: bytes) -> None:
+def request(given: bytes) -> None:
     """An HTTP request's body, as capture reads it."""
     with suppress(EventError, ValueError):
         body = protobuf_body(given)
         for content_type in ("application/protobuf", "application/json"):
-            event = parse_event(body, HEADERS | {"content-type": content_type})
-            if not event.unchanged:
-                needs_tombstone(event, FLEET)
-            classify(event, FLEET)
+            run_capture(capture(body, HEADERS | {"content-type": content_type}, FLEET), _no_tombstone)
+
+
+def _no_tombstone(wanted: ReadTombstone) -> Found:
+    return Found(wanted.path, None, 0, 0)
 
 
 def topic(given: bytes) -> None:
@@ -70,7 +71,7 @@ def metadata(given: bytes) -> None:
 def tombstone(given: bytes) -> None:
     """A document in the collection of tombstones."""
     with suppress(DecodeError):
-        take_tombstone(Document.FromString(given), path="orders/1", codec=CODEC)
+        read_tombstone(Document.FromString(given), path="orders/1", codec=CODEC)
 
 
 def config(given: bytes) -> None:
@@ -79,7 +80,7 @@ def config(given: bytes) -> None:
         parse_fleet(given.decode(errors="replace"), file="fleet.yaml", read_secret=lambda _: b"")
 
 
-TARGETS: Sequence[Callable[[bytes], None]] = (capture, topic, metadata, tombstone, config)
+TARGETS: Sequence[Callable[[bytes], None]] = (request, topic, metadata, tombstone, config)
 
 
 def one_input(given: bytes) -> None:
@@ -95,8 +96,8 @@ def examples() -> Iterator[tuple[Callable[[bytes], None], bytes]]:
     new = document("eu", "orders/1", fields, update_time=NOW, meta=Meta(version, base=NOW - 8, read=NOW))
     old = document("eu", "orders/1", {}, update_time=NOW - 8, meta=Meta(version, read=NOW))
     for body in (data(new), data(new, old), data(None, old)):
-        yield capture, body
-        yield capture, base64.b64encode(body)
+        yield request, body
+        yield request, base64.b64encode(body)
         yield topic, body
     yield topic, json_format.MessageToJson(DocumentEventData.FromString(data(new, old))).encode()
     yield metadata, new.fields["_repl"].SerializeToString()

@@ -1,26 +1,24 @@
 """Capture of every replica: events come in no order, late, more than once, and again after a failure."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from replication.adapters.memory import Change
-from replication.changes.classify import classify, needs_tombstone
-from replication.changes.events import Event, parse_event
-from replication.documents.wire import micros
-from replication.ports import Found
+from replication.changes.capture import Dropped, capture
+from replication.documents.wire import DocumentEventData, micros
+from replication.ports import Message
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
 class _Task:
-    """One delivery of one event. `event` and `found` are set once its tombstone was read."""
+    """One delivery of one event; `result` is what it is to the fleet, once its tombstone was read."""
 
-    __slots__ = ("body", "event", "found", "headers", "replica")
+    __slots__ = ("body", "headers", "replica", "result")
 
     def __init__(self, replica: str, body: bytes, headers: dict[str, str]) -> None:
         self.replica, self.body, self.headers = replica, body, headers
-        self.event: Event | None = None
-        self.found: Found | None = None
+        self.result: Message | Dropped | None = None
 
 
 class Capture:
@@ -60,7 +58,7 @@ class Capture:
         self._late = [task for task in self._late if task.replica != replica]
 
     def move(self) -> bool:
-        """One step of one event: read the tombstone, or classify and publish."""
+        """One step of one event: read the tombstone, or decide and publish."""
         pending = self.pending
         if not pending:
             return False
@@ -69,47 +67,50 @@ class Capture:
         task = pending[at]
         pending[at] = pending[last]
         pending.pop()
-        if task.event is None and self._reads(task):
+        if task.result is None and self._reads(task):
             return True
         if world.rate(world.knobs.capture_failures):
             world.sometimes("capture retried")
-            task.event = None
+            task.result = None
             pending.append(task)
             return True
         self._publish(task)
         if world.rate(world.knobs.capture_failures // 4):
             # Published, but the answer was lost: Eventarc sends the event again.
-            task.event = None
+            task.result = None
             pending.append(task)
         return True
 
     def _reads(self, task: _Task) -> bool:
-        """Parse the event; whether that step went into reading its tombstone, or into failing to."""
+        """Decide the event; whether that step went into reading its tombstone, or into failing to."""
         world = self._world
-        task.event = event = parse_event(task.body, task.headers)
-        path = needs_tombstone(event, world.capture_fleet)
-        if path is None:
+        steps = capture(task.body, task.headers, world.capture_fleet)
+        try:
+            wanted = next(steps)
+        except StopIteration as end:
+            task.result = end.value
             return False
         if world.unreachable(task.replica):
             world.sometimes("capture retried")
-            task.event = None
             if world.calm:
                 # Dead for ever: Eventarc gives up after a day.
                 self.lose(task.replica)
                 return True
             self.pending.append(task)
             return True
-        [task.found] = world.databases[task.replica].read([path], timeout=0)
+        [found] = world.databases[wanted.replica].read([wanted.path], timeout=0)
+        try:
+            steps.send(found)
+        except StopIteration as end:
+            task.result = end.value
         self.pending.append(task)
         world.sometimes("tombstone read by capture")
         return True
 
     def _publish(self, task: _Task) -> None:
-        world, event = self._world, task.event
-        assert event is not None
-        self._captured(task.replica, event)
-        message = classify(event, world.capture_fleet, task.found)
-        if message is None:
+        world, message = self._world, task.result
+        self._captured(task)
+        if not isinstance(message, Message):
             return
         kind = message.attributes["kind"]
         world.sometimes(f"captured: {kind}")
@@ -117,11 +118,12 @@ class Capture:
             world.sometimes(f"heal: {kind}")
         world.publish(message)
 
-    def _captured(self, replica: str, event: Any) -> None:
+    def _captured(self, task: _Task) -> None:
         """Write down which write others now hear of: the event's own, or the one that a merge kept."""
-        data, facts, field = event.data, self._world.facts, self._world.fleet.codec.field
+        replica, data = task.replica, DocumentEventData.FromString(task.body)
+        facts, field = self._world.facts, self._world.fleet.codec.field
         document = data.value if data.HasField("value") else data.old_value
-        path = event.path
+        path = task.headers["ce-document"]
         if path.startswith(self._tombstones):
             path = document.fields["path"].string_value
         dot = micros(document.update_time) + (not data.HasField("value"))

@@ -27,9 +27,9 @@ Plant = Callable[[], AbstractContextManager[None]]
 # By name, because what is replaced is what each module itself looks up.
 ADMISSION: Any = import_module("replication.apply.admission")
 APPLY: Any = import_module("replication.apply.batch")
-CLASSIFY: Any = import_module("replication.changes.classify")
-EVENTS: Any = import_module("replication.changes.events")
 FINISH: Any = import_module("replication.apply.finish")
+CAPTURE: Any = import_module("replication.changes.capture")
+DECODE: Any = import_module("replication.changes.decode")
 PLAN: Any = import_module("replication.apply.plan")
 RECONCILE: Any = import_module("conflict.reconcile")
 SNAPSHOT: Any = import_module("replication.documents.stored")
@@ -69,7 +69,7 @@ def together(*plants: Plant) -> Plant:
 
 
 def raw_clock() -> AbstractContextManager[None]:
-    written, deleted = EVENTS.written, EVENTS.deleted
+    written, deleted = DECODE.written, DECODE.deleted
 
     def raw_written(replica: str, time: int, digest: bytes, context: Version | None = None) -> Any:
         return _with(written(replica, time, digest, context), stamp=time)
@@ -78,9 +78,9 @@ def raw_clock() -> AbstractContextManager[None]:
         return _with(deleted(replica, last, time, context), stamp=time)
 
     return _planted(
-        (EVENTS, "written", raw_written),
+        (DECODE, "written", raw_written),
         (SNAPSHOT, "written", raw_written),
-        (EVENTS, "deleted", raw_deleted),
+        (DECODE, "deleted", raw_deleted),
     )
 
 
@@ -96,7 +96,7 @@ def no_order_for_equal_clocks() -> AbstractContextManager[None]:
 
 
 def event_time_as_a_deletes_dot() -> AbstractContextManager[None]:
-    deleted = EVENTS.deleted
+    deleted = DECODE.deleted
 
     def late(replica: str, last: int, time: int, context: Version | None = None) -> Any:
         version = deleted(replica, last, time, context)
@@ -105,7 +105,7 @@ def event_time_as_a_deletes_dot() -> AbstractContextManager[None]:
             version, dot=later, clock={**version.clock, replica: later}, stamp=max(later, version.stamp)
         )
 
-    return _planted((EVENTS, "deleted", late))
+    return _planted((DECODE, "deleted", late))
 
 
 def never_supersedes() -> AbstractContextManager[None]:
@@ -116,10 +116,10 @@ def uncaptured_writes_unseen() -> AbstractContextManager[None]:
     def believing(snapshot: Snapshot, replica: str) -> Any:
         if snapshot.meta is not None:
             return snapshot.meta.version
-        return observed(snapshot, replica)
+        return version_at(snapshot, replica)
 
-    observed = SNAPSHOT.observed
-    return _planted((PLAN, "observed", believing))
+    version_at = SNAPSHOT.version_at
+    return _planted((PLAN, "version_at", believing))
 
 
 # ── metadata ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,7 +150,7 @@ def drift_by_the_readers_clock() -> AbstractContextManager[None]:
 
 
 def no_base() -> AbstractContextManager[None]:
-    return _planted((CLASSIFY, "is_echo", lambda snapshot, _replaced: snapshot.by_fleet))
+    return _planted((CAPTURE, "is_echo", lambda snapshot, _replaced: snapshot.by_fleet))
 
 
 def no_time_limit_for_echoes() -> AbstractContextManager[None]:
@@ -161,7 +161,7 @@ def no_time_limit_for_echoes() -> AbstractContextManager[None]:
 
 
 def echoes_published() -> AbstractContextManager[None]:
-    return _planted((CLASSIFY, "is_echo", lambda _snapshot, _replaced: False))
+    return _planted((CAPTURE, "is_echo", lambda _snapshot, _replaced: False))
 
 
 def bases_forgotten() -> AbstractContextManager[None]:
@@ -174,16 +174,16 @@ def bases_forgotten() -> AbstractContextManager[None]:
 
 
 def no_heal() -> AbstractContextManager[None]:
-    return _planted((CLASSIFY, "_lost_its_clock", lambda *_: False))
+    return _planted((CAPTURE, "_lost_its_clock", lambda *_: False))
 
 
 def tombstone_not_sent_to_its_origin() -> AbstractContextManager[None]:
-    message = CLASSIFY._message
+    message = CAPTURE._message
 
     def elsewhere(event: Any, replica: Any, kind: Any, *, heal: bool = False, to: str | None = None) -> Any:
         return message(event, replica, kind, heal=heal and not event.deleted, to=to)
 
-    return _planted((CLASSIFY, "_message", elsewhere))
+    return _planted((CAPTURE, "_message", elsewhere))
 
 
 def merges_not_published() -> AbstractContextManager[None]:
@@ -209,7 +209,7 @@ def no_tombstone() -> AbstractContextManager[None]:
 
     return _planted(
         (WRITES, "_delete", bare),
-        (APPLY, "take_tombstone", lambda document, *, path, codec: none(path, document)),
+        (APPLY, "read_tombstone", lambda document, *, path, codec: none(path, document)),
     )
 
 

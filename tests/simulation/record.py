@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 
 from replication.configuration.parse import Fleet
-from replication.documents.stored import observed, take_snapshot, take_tombstone
+from replication.documents.stored import dismantle, read_tombstone, version_at
 from replication.documents.wire import Document, DocumentEventData, micros
 from replication.ports import Message
 from tests.simulation.history import Final, Logged, Side
@@ -162,11 +162,11 @@ def finals_of(world: "World") -> dict[tuple[str, str], Final]:
             if document is not None:
                 body = body_of(document, field=codec.field)
                 update_time = micros(document.update_time)
-                snapshot = take_snapshot(document, path=path, prefix=database.prefix, codec=codec)
-                finals[name, path] = Final(body, update_time, observed(snapshot, name))
+                snapshot = dismantle(document, path=path, prefix=database.prefix, codec=codec)
+                finals[name, path] = Final(body, update_time, version_at(snapshot, name))
                 continue
             buried = database.get(codec.tombstone_path(path))
-            tombstone = take_tombstone(buried, path=path, codec=codec)
+            tombstone = read_tombstone(buried, path=path, codec=codec)
             finals[name, path] = Final(None, tombstone.update_time, tombstone.version)
     return finals
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from replication.changes.events import Event, parse_event
 from replication.configuration.parse import Fleet, parse_fleet
 from replication.documents.metadata import Meta, MetadataCodec
 from replication.documents.wire import Document, DocumentEventData, Value, set_micros, time_text
@@ -68,15 +67,17 @@ def data(value: Any = None, old: Any = None) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def event(value: Any = None, old: Any = None, *, time: int = NOW, **headers: str) -> Event:
-    """What capture makes of Eventarc's request for a change from `old` to `value`."""
+def request(
+    value: Any = None, old: Any = None, *, time: int = NOW, **headers: str
+) -> tuple[bytes, dict[str, str]]:
+    """Eventarc's request for a change from `old` to `value`: its body and headers, some of them replaced."""
     named = {
         "ce-id": "1",
         "ce-type": "google.cloud.firestore.document.v1.written",
         "ce-time": time_text(time),
         "content-type": "application/protobuf",
     }
-    return parse_event(data(value, old), named | {name.replace("_", "-"): it for name, it in headers.items()})
+    return data(value, old), named | {name.replace("_", "-"): text for name, text in headers.items()}
 
 
 def message(

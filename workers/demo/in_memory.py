@@ -1,7 +1,7 @@
 """The demo in one process: memory's databases and topic, and the real core and worker on top.
 
-Capture here is the same `classify` that the service calls, on threads and after random delays: events arrive
-late and in no order, as Eventarc's do.
+Capture here is the generator that the service drives, on threads and after random delays: events arrive late
+and in no order, as Eventarc's do.
 """
 
 import random
@@ -19,15 +19,14 @@ import yaml
 from conflict.values import Reference
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
 from replication.apply.writes import Target
-from replication.changes.classify import classify, needs_tombstone
-from replication.changes.events import parse_event
+from replication.changes.capture import ReadTombstone, capture, run_capture
 from replication.configuration.parse import Fleet, parse_fleet
 from replication.documents.plain import Documents, fill, to_plain
 from replication.documents.references import NEUTRAL
 from replication.documents.wire import Value
 from replication.errors import ConditionFailed, FirefleetError
 from replication.fleet.addressing import addressed
-from replication.ports import Received, Subscription
+from replication.ports import Found, Message, Received, Subscription
 from workers.demo.backend import REPLICAS
 from workers.demo.meters import Meters
 from workers.demo.shop import COLLECTIONS, Link
@@ -181,8 +180,8 @@ class _Capture:
         self._taken = 0
         self.captured = 0
         self._failure: BaseException | None = None
-        for replica, database in databases.items():
-            database.on_change(partial(self._take, replica))
+        for database in databases.values():
+            database.on_change(self._take)
 
     @property
     def waiting(self) -> int:
@@ -200,22 +199,23 @@ class _Capture:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _take(self, replica: str, change: Change) -> None:
+    def _take(self, change: Change) -> None:
         if self._stop.is_set():
             return
         self._room.acquire()
         with self._lock:
             self._taken += 1
-        self._pool.submit(self._publish, replica, change).add_done_callback(self._done)
+        self._pool.submit(self._publish, change).add_done_callback(self._done)
 
-    def _publish(self, replica: str, change: Change) -> None:
+    def _publish(self, change: Change) -> None:
         self._stop.wait(self._chance.uniform(0, DELAY_S_MAX))
-        event = parse_event(change.body, change.headers)
-        wanted = needs_tombstone(event, self._fleet)
-        tombstone = self._databases[replica].read([wanted], timeout=1)[0] if wanted else None
-        message = classify(event, self._fleet, tombstone)
-        if message is not None:
-            self._topic.publish(message)
+        result = run_capture(capture(change.body, change.headers, self._fleet), self._tombstone)
+        if isinstance(result, Message):
+            self._topic.publish(result)
+
+    def _tombstone(self, wanted: ReadTombstone) -> Found:
+        [found] = self._databases[wanted.replica].read([wanted.path], timeout=1)
+        return found
 
     def _done(self, future: "Future[None]") -> None:
         self._room.release()

@@ -1,16 +1,13 @@
 """`firefleet publish`: synthetic changes straight onto the topic, for harnesses and benchmarks.
 
-Each is an event as Firestore would report it, put through capture's own classification, so that it is on the
-wire as a real one is. No database holds these documents at the replica they claim to come from.
+Each is an event as Firestore would report it, put through capture's own decision, so that it is on the wire as
+a real one is. No database holds these documents at the replica they claim to come from.
 """
 
 import random
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,18 +19,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from replication.adapters.pubsub import open_publisher
-from replication.changes.classify import classify
-from replication.changes.events import TYPE_PREFIX, parse_event
+from replication.changes.capture import Dropped, ReadTombstone, capture, run_capture
+from replication.changes.envelope import eventarc_headers
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
-from replication.errors import ConfigError, Transient
-from replication.ports import Message, Publisher
+from replication.errors import ConfigError
+from replication.ports import Found, Message
 from workers.config import ConfigFile
 from workers.publish.analytics import publish_analytics
+from workers.runtime.publishing import publish_stream
 
-UNCONFIRMED_MAX = 5_000
-"""Messages sent and not confirmed yet: what this process holds."""
-CONFIRM_S_MAX = 30.0
 SIZE_MAX = 500_000
 """An event of more would be over Eventarc's 512 KB, and would never have come."""
 
@@ -93,65 +88,24 @@ def _document(replica: Replica, load: Load, number: int, *, payload: bytes, time
 
 
 def _message(fleet: Fleet, replica: Replica, data: Any, *, event_id: str, commit_time: int) -> Message:
-    name = data.value.name or data.old_value.name
-    path = name.removeprefix(replica.prefix)
-    headers = _headers(replica, path, event_id=event_id, commit_time=commit_time)
-    message = classify(parse_event(data.SerializeToString(deterministic=True), headers), fleet)
-    if message is None:
+    path = (data.value.name or data.old_value.name).removeprefix(replica.prefix)
+    headers = eventarc_headers(
+        path,
+        project=replica.project,
+        database=replica.database,
+        location=replica.location,
+        event_id=event_id,
+        time=time_text(commit_time),
+    )
+    captured = run_capture(capture(data.SerializeToString(deterministic=True), headers, fleet), _no_tombstone)
+    if isinstance(captured, Dropped):
         raise ConfigError(f"{path} never leaves its replica by the config; choose another --collection")
-    return message
+    return captured
 
 
-def _headers(replica: Replica, path: str, *, event_id: str, commit_time: int) -> Mapping[str, str]:
-    return {
-        "content-type": "application/protobuf",
-        "ce-specversion": "1.0",
-        "ce-id": event_id,
-        "ce-type": f"{TYPE_PREFIX}written",
-        "ce-source": f"//firestore.googleapis.com/projects/{replica.project}/databases/{replica.database}",
-        "ce-subject": f"documents/{path}",
-        "ce-document": path,
-        "ce-time": time_text(commit_time),
-        "ce-project": replica.project,
-        "ce-database": replica.database,
-        "ce-location": replica.location,
-        "ce-namespace": "(default)",
-    }
-
-
-def publish(
-    messages: Iterable[Message],
-    publisher: Publisher,
-    *,
-    rate: float,
-    confirmed: Callable[[int], None],
-) -> None:
-    """Publish, at most `rate` a second (0: as fast as it goes), and wait until Pub/Sub has all.
-
-    `confirmed` is told how many are confirmed, now and then. Raises the first failure.
-    """
-    waiting: deque[Future[str]] = deque()
-    done = 0
-    began = time.monotonic()
-    for number, message in enumerate(messages):
-        if rate:
-            time.sleep(max(0.0, began + number / rate - time.monotonic()))
-        waiting.append(publisher.submit(message))
-        while waiting and (len(waiting) >= UNCONFIRMED_MAX or waiting[0].done()):
-            _confirm(waiting.popleft())
-            done += 1
-        confirmed(done)
-    while waiting:
-        _confirm(waiting.popleft())
-        done += 1
-        confirmed(done)
-
-
-def _confirm(sent: "Future[str]") -> None:
-    try:
-        sent.result(CONFIRM_S_MAX)
-    except FutureTimeout as error:
-        raise Transient(f"Pub/Sub confirmed nothing within {CONFIRM_S_MAX:.0f} s; is it reachable?") from error
+def _no_tombstone(wanted: ReadTombstone) -> Found:
+    """No database has ever held these documents, so this system has deleted none of them."""
+    return Found(wanted.path, None, 0, 0)
 
 
 def _counted(messages: Iterable[Message], counts: dict[str, int]) -> Iterator[Message]:
@@ -225,7 +179,8 @@ def command(
     opened = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
     with closing(opened) as publisher, shown or nullcontext():
         messages = _counted(synthetic_messages(fleet, source, load, now=_now), counts)
-        publish(messages, publisher, rate=rate, confirmed=_shower(shown, count))
+        numbered = ((message, number) for number, message in enumerate(messages, 1))
+        publish_stream(numbered, [publisher], rate=rate, confirmed=_shower(shown, count))
     seconds = time.monotonic() - began
     result = Published(
         replica, fleet.topic, count, counts.get("delete", 0), round(seconds, 3), round(count / seconds, 1)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replication.adapters.pubsub_admin import PubsubAdmin
+from replication.changes.envelope import WRITTEN
 from replication.configuration.analytics import Analytics, parse_analytics
 from replication.configuration.parse import Fleet, Replica
 from replication.errors import FirefleetError, Transient
@@ -152,7 +153,7 @@ def _trigger(replica: Replica, emulator_host: str, *, dry_run: bool) -> Resource
 def register_trigger(replica: Replica, emulator_host: str) -> None:
     """Have a Firestore emulator send an event for every change of the replica's database."""
     body = {
-        "eventType": "google.cloud.firestore.document.v1.written",
+        "eventType": WRITTEN,
         "database": replica.database,
         "namespace": "(default)",
         "document": {"value": "{document=**}", "matchType": "PATH_PATTERN"},

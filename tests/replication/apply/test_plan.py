@@ -8,7 +8,8 @@ from conflict.policies import Custom
 from conflict.version import NO_CONTENT, Version
 from replication.apply.outcomes import Outcome, State
 from replication.apply.plan import Local, Plan, plan
-from replication.changes.events import Change, Kind
+from replication.changes.decode import Change
+from replication.changes.envelope import Kind
 from replication.documents.metadata import Meta, digest_of
 from replication.documents.stored import Snapshot, Tombstone
 from replication.documents.wire import Document

@@ -1,0 +1,83 @@
+"""Drive the capture of one event: read what it asks for, publish what it ends in, count what is dropped."""
+
+import logging
+from collections.abc import Mapping
+from typing import assert_never
+
+from replication.apply.outcomes import Outcome
+from replication.changes.capture import Dropped, Why, capture
+from replication.changes.envelope import DOCUMENT
+from replication.configuration.parse import Fleet
+from replication.ports import Database, Message, Telemetry
+from workers.capture.outbox import Outbox
+from workers.capture.tombstones import Tombstones
+
+LARGE_EVENT_BYTES = 400 * 1024
+"""Eventarc's limit is 512 KB; what becomes of larger events is not documented, so say it before."""
+
+logger = logging.getLogger(__name__)
+
+
+class Driver:
+    """Captures events of all replicas, any number at a time. `databases` by replica id."""
+
+    def __init__(
+        self, fleet: Fleet, databases: Mapping[str, Database], outbox: Outbox, telemetry: Telemetry
+    ) -> None:
+        self._fleet = fleet
+        self._tombstones = {replica: Tombstones(replica, database) for replica, database in databases.items()}
+        self._outbox = outbox
+        self._telemetry = telemetry
+
+    async def run(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Capture one event; returns when Pub/Sub has its message, or when it is none for others.
+
+        Raises `EventError` when it is no event of this fleet; `Transient` or `Refused` when it must come again.
+        """
+        captured = await self._capture(body, headers)
+        if len(body) > LARGE_EVENT_BYTES:
+            self._warn_of_large(captured, headers, len(body))
+        if isinstance(captured, Message):
+            await self._outbox.send(captured)
+        else:
+            self._count_dropped(captured)
+
+    async def _capture(self, body: bytes, headers: Mapping[str, str]) -> Message | Dropped:
+        steps = capture(body, headers, self._fleet)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(await self._tombstones[wanted.replica].read(wanted.path))
+        except StopIteration as end:
+            captured: Message | Dropped = end.value
+            return captured
+
+    def _count_dropped(self, dropped: Dropped) -> None:
+        match dropped.why:
+            case Why.UNCHANGED:
+                # Only the emulator sends such events: in production this count says that something is wrong.
+                self._telemetry.count("firefleet.capture.unchanged")
+            case Why.ECHO | Why.OWN:
+                self._telemetry.count("firefleet.changes", outcome=Outcome.ECHO.value, source=dropped.replica)
+            case Why.LOCAL | Why.EXPIRED:
+                pass  # an application's change, or Firestore's, that stays where it was made
+            case _:
+                assert_never(dropped.why)
+
+    def _warn_of_large(self, captured: Message | Dropped, headers: Mapping[str, str], size: int) -> None:
+        replica = captured.attributes["replica"] if isinstance(captured, Message) else captured.replica
+        if not replica:
+            return  # nothing happened in it
+        self._telemetry.count("firefleet.capture.large_events", source=replica)
+        logger.warning(
+            "the event of %s at %s has %d bytes: near Eventarc's limit of 512 KB, above which changes may be "
+            "lost; make the document smaller, and compare it across the replicas",
+            headers.get(DOCUMENT, "a document"),
+            replica,
+            size,
+        )
+
+    def close(self) -> None:
+        """Begin no further read of tombstones."""
+        for tombstones in self._tombstones.values():
+            tombstones.close()
