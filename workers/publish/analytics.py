@@ -9,7 +9,8 @@ import orjson
 from replication.adapters.pubsub import open_publisher
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
-from workers.publish.generator import Generator, Mix, publish_events
+from workers.publish.generator import Generator, Mix
+from workers.runtime.publishing import publish_stream
 
 
 def publish_analytics(
@@ -44,4 +45,4 @@ def publish_analytics(
             if lines is not None:
                 lines.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
-        return publish_events(generator.messages(count), opened, rate=rate, record=record)
+        return publish_stream(generator.messages(count), opened, rate=rate, confirmed=record)

@@ -7,10 +7,7 @@ wire as a real one is. No database holds these documents at the replica they cla
 import random
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,14 +23,12 @@ from replication.changes.classify import classify
 from replication.changes.events import TYPE_PREFIX, parse_event
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
-from replication.errors import ConfigError, Transient
-from replication.ports import Message, Publisher
+from replication.errors import ConfigError
+from replication.ports import Message
 from workers.config import ConfigFile
 from workers.publish.analytics import publish_analytics
+from workers.runtime.publishing import publish_stream
 
-UNCONFIRMED_MAX = 5_000
-"""Messages sent and not confirmed yet: what this process holds."""
-CONFIRM_S_MAX = 30.0
 SIZE_MAX = 500_000
 """An event of more would be over Eventarc's 512 KB, and would never have come."""
 
@@ -119,41 +114,6 @@ def _headers(replica: Replica, path: str, *, event_id: str, commit_time: int) ->
     }
 
 
-def publish(
-    messages: Iterable[Message],
-    publisher: Publisher,
-    *,
-    rate: float,
-    confirmed: Callable[[int], None],
-) -> None:
-    """Publish, at most `rate` a second (0: as fast as it goes), and wait until Pub/Sub has all.
-
-    `confirmed` is told how many are confirmed, now and then. Raises the first failure.
-    """
-    waiting: deque[Future[str]] = deque()
-    done = 0
-    began = time.monotonic()
-    for number, message in enumerate(messages):
-        if rate:
-            time.sleep(max(0.0, began + number / rate - time.monotonic()))
-        waiting.append(publisher.submit(message))
-        while waiting and (len(waiting) >= UNCONFIRMED_MAX or waiting[0].done()):
-            _confirm(waiting.popleft())
-            done += 1
-        confirmed(done)
-    while waiting:
-        _confirm(waiting.popleft())
-        done += 1
-        confirmed(done)
-
-
-def _confirm(sent: "Future[str]") -> None:
-    try:
-        sent.result(CONFIRM_S_MAX)
-    except FutureTimeout as error:
-        raise Transient(f"Pub/Sub confirmed nothing within {CONFIRM_S_MAX:.0f} s; is it reachable?") from error
-
-
 def _counted(messages: Iterable[Message], counts: dict[str, int]) -> Iterator[Message]:
     for message in messages:
         kind = message.attributes["kind"]
@@ -225,7 +185,8 @@ def command(
     opened = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
     with closing(opened) as publisher, shown or nullcontext():
         messages = _counted(synthetic_messages(fleet, source, load, now=_now), counts)
-        publish(messages, publisher, rate=rate, confirmed=_shower(shown, count))
+        numbered = ((message, number) for number, message in enumerate(messages, 1))
+        publish_stream(numbered, [publisher], rate=rate, confirmed=_shower(shown, count))
     seconds = time.monotonic() - began
     result = Published(
         replica, fleet.topic, count, counts.get("delete", 0), round(seconds, 3), round(count / seconds, 1)

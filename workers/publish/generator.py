@@ -10,10 +10,8 @@ for duplicates of one another), `type`, `user`, `valid`. It is what a harness co
 
 import itertools
 import random
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,15 +19,13 @@ import orjson
 
 from replication.configuration.analytics import Analytics, TypeRules
 from replication.documents.wire import time_text
-from replication.ports import Message, Publisher
+from replication.ports import Message
 
 USERS = 10_000
 ZIPF_EXPONENT = 1.1
 """The most active user sends about a seventh of all events, the hundredth a thousandth."""
 DUPLICATES, INVALID = 0.10, 0.01
 _RECENT = 2_000
-_UNCONFIRMED_MAX = 5_000
-_CONFIRM_S_MAX = 60.0
 
 
 class Generated(NamedTuple):
@@ -180,37 +176,3 @@ class Generator:
         }
         sent = data if data is not None else orjson.dumps(body)
         return Generated(Message(sent, {**attributes, "event": message}), line)
-
-
-def publish_events(
-    generated: Iterable[Generated],
-    publishers: Sequence[Publisher],
-    *,
-    rate: float | None = None,
-    record: Callable[[Mapping[str, Any]], None],
-) -> int:
-    """Publish messages over several publishers in turn, at `rate` a second; how many.
-
-    `record` gets a message's line once Pub/Sub has it. Raises `Transient` or `Refused` if it does not take one.
-    """
-    began = time.monotonic()
-    sent: deque[tuple[Future[str], Mapping[str, Any]]] = deque()
-    turn = itertools.cycle(publishers)
-    number = 0
-    for number, (message, line) in enumerate(generated, start=1):
-        sent.append((next(turn).submit(message), line))
-        if rate is not None and (early := began + number / rate - time.monotonic()) > 0:
-            time.sleep(early)
-        while len(sent) > _UNCONFIRMED_MAX:
-            _confirm(sent, record)
-    while sent:
-        _confirm(sent, record)
-    return number
-
-
-def _confirm(
-    sent: "deque[tuple[Future[str], Mapping[str, Any]]]", record: Callable[[Mapping[str, Any]], None]
-) -> None:
-    future, line = sent.popleft()
-    future.result(timeout=_CONFIRM_S_MAX)
-    record(line)

@@ -10,7 +10,8 @@ import pytest
 from replication.errors import EventError, Transient
 from replication.ports import Message, Publisher
 from tests.support.analytics import T0, schema, settings
-from workers.publish.generator import Generated, Generator, Mix, publish_events
+from workers.publish.generator import Generated, Generator, Mix
+from workers.runtime.publishing import publish_stream
 
 COUNT = 5_000
 
@@ -86,7 +87,7 @@ def test_publishers_take_turns_and_the_manifest_has_what_is_confirmed() -> None:
     publishers = [Recorder(), Recorder()]
     lines: list[Mapping[str, Any]] = []
     sent = generated()[:101]
-    assert publish_events(sent, publishers, record=lines.append) == 101
+    assert publish_stream(sent, publishers, confirmed=lines.append) == 101
     assert [len(one.sent) for one in publishers] == [51, 50]
     assert lines == [one.line for one in sent]
 
@@ -94,5 +95,5 @@ def test_publishers_take_turns_and_the_manifest_has_what_is_confirmed() -> None:
 def test_what_is_not_confirmed_is_an_error_and_not_in_the_manifest() -> None:
     lines: list[Mapping[str, Any]] = []
     with pytest.raises(Transient):
-        publish_events(generated()[:10], [Recorder(Transient("away"))], record=lines.append)
+        publish_stream(generated()[:10], [Recorder(Transient("away"))], confirmed=lines.append)
     assert lines == []

@@ -21,7 +21,8 @@ from replication.errors import ConfigError, Transient
 from replication.ports import Message
 from workers.cli import main
 from workers.local.emulators import PubsubEmulator
-from workers.publish.command import Load, publish, synthetic_messages
+from workers.publish.command import Load, synthetic_messages
+from workers.runtime.publishing import publish_stream
 
 EU = Replica(id="eu", project="p", database="app-eu", location="europe-west1")
 US = Replica(id="us", project="p", database="app-us", location="us-central1")
@@ -87,8 +88,8 @@ def test_all_are_confirmed_and_the_rate_is_kept() -> None:
     subscription = topic.subscription("s")
     told: list[int] = []
     began = time.monotonic()
-    messages = [Message(b"x") for _ in range(21)]
-    publish(messages, topic.publisher(), rate=200, confirmed=told.append)
+    messages = [(Message(b"x"), number) for number in range(1, 22)]
+    publish_stream(messages, [topic.publisher()], rate=200, confirmed=told.append)
     assert time.monotonic() - began >= 0.1
     assert told[-1] == 21
     assert subscription.backlog == 21
@@ -104,7 +105,7 @@ def test_a_failed_publish_is_raised() -> None:
         def close(self) -> None: ...
 
     with pytest.raises(Transient, match="Pub/Sub is away"):
-        publish([Message(b"x")], Broken(), rate=0, confirmed=lambda _: None)
+        publish_stream([(Message(b"x"), 1)], [Broken()], rate=0, confirmed=lambda _: None)
 
 
 def test_a_collection_that_is_a_documents_path_is_a_mistake_of_the_command_line(tmp_path: Path) -> None:
