@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "provision": ("workers.setup.provision", "Create the topics and subscriptions that are missing."),
     "capture": ("workers.capture.app", "Receive Eventarc's events of all replicas and publish the changes."),
     "replicate": (
-        "workers.replicate.worker",
+        "workers.replicate.command",
         "Apply the other replicas' changes to one replica, until SIGTERM.",
     ),
     "analytics": (

@@ -12,19 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
 
-from replication.apply.effects import (
-    Acknowledge,
-    Effect,
-    Observation,
-    Observe,
-    Pause,
-    Postpone,
-    Publish,
-    Read,
-    Reading,
-    Steps,
-    patiently,
-)
+from replication.apply.effects import Effect, Observation, Steps
 from replication.apply.plan import Local, Outcome, Plan, State, plan
 from replication.apply.store import Results, log_conflicts, store
 from replication.apply.writes import Target, Unit, push_back, writes_of
@@ -33,6 +21,7 @@ from replication.changes.events import Change, Kind, decode
 from replication.configuration.parse import Fleet, Mode, Replica
 from replication.documents.stored import Tombstone, take_snapshot, take_tombstone
 from replication.documents.wire import DOCUMENT_BYTES_MAX
+from replication.effects import Acknowledge, Observe, Pause, Postpone, Publish, Read, Reading, patiently
 from replication.errors import EventError, Reason, Transient
 from replication.ports import Found, Message, Received
 

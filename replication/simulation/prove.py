@@ -26,19 +26,7 @@ from conflict.resolve import Fields, OnDelete
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
 from replication.adapters.memory_pubsub import Retained
 from replication.apply.batch import apply
-from replication.apply.effects import (
-    Acknowledge,
-    BatchWrite,
-    Commit,
-    Effect,
-    Observe,
-    Pause,
-    Postpone,
-    Publish,
-    Read,
-    Reading,
-    Steps,
-)
+from replication.apply.effects import Effect, Steps
 from replication.apply.plan import Conflict
 from replication.apply.writes import Target
 from replication.changes.classify import classify, needs_tombstone
@@ -47,6 +35,17 @@ from replication.configuration.parse import Fleet, Replica, Rule
 from replication.documents.plain import BodyFields, fill
 from replication.documents.stored import take_snapshot
 from replication.documents.wire import MICROS, Value
+from replication.effects import (
+    Acknowledge,
+    BatchWrite,
+    Commit,
+    Observe,
+    Pause,
+    Postpone,
+    Publish,
+    Read,
+    Reading,
+)
 from replication.errors import ConditionFailed, Refused, Transient
 
 HISTORIES = 50
