@@ -39,6 +39,8 @@ class Reason(StrEnum):
     LOCAL_COLLECTION = "local_collection"
     TOO_LARGE = "too_large"
     INVALID = "invalid"
+    UNKNOWN_TYPE = "unknown_type"
+    UNKNOWN_REGION = "unknown_region"
 
 
 class EventError(FirefleetError):

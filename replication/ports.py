@@ -11,6 +11,7 @@ Every call blocks until it has an answer or its deadline, and raises only errors
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -30,8 +31,21 @@ class Found(NamedTuple):
     read_time: int
 
 
+class Status(IntEnum):
+    """The gRPC status codes a write can have (https://grpc.io/docs/guides/status-codes)."""
+
+    OK = 0
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    FAILED_PRECONDITION = 9
+
+
 class Written(NamedTuple):
-    """What became of one write of a `batch_write`: a gRPC status code, and the commit time if it is 0."""
+    """What became of one write of a `batch_write`: a gRPC status code, and the commit time if that is OK.
+
+    Codes that are not in `Status` say that the database cannot take the write now.
+    """
 
     code: int
     commit_time: int

@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Receive Eventarc's events of all replicas and publish the changes.",
     ),
     "replicate": (
-        "workers.replicate.worker",
+        "workers.replicate.command",
         "Apply the other replicas' changes to one replica, until SIGTERM.",
     ),
     "analytics": (

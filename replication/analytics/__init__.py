@@ -1,9 +1,9 @@
 """Analytics events: checked, deduplicated, throttled and packed, purely.
 
-    message ── schema ──> Event ── Buffer ──> Held ── units ──> documents ── reader ──> events
-               config              throttle, dedupe   packing                packing
-                                                 └── anonymise ──> the warehouse's copy
+    message ── intake ──> AnalyticsEvent ── Buffer ──> HeldEvent ── flush ──> documents ── reader ──> events
+               schema                       throttle, dedupe        packing                packing
+                                                                    └── anonymise ──> the warehouse's copy
 
-No clock, thread, client or environment here: times and keys are arguments, and what a flush does with its
-documents is `workers.analytics.flush`.
+No clock, thread, client or environment here: times and keys are arguments. Intake and flush are generators of
+effects (`effects`); `workers.analytics` performs them.
 """

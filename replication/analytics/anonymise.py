@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from replication.analytics.buffer import Held
+from replication.analytics.buffer import HeldEvent
 from replication.configuration.analytics import Warehouse
 from replication.documents.wire import time_text
 from replication.ports import Message
@@ -31,7 +31,7 @@ class Anonymiser:
         self._users = frozenset(warehouse.users)
         self._drop = frozenset(warehouse.drop)
 
-    def copy(self, held: Held) -> Message:
+    def copy(self, held: HeldEvent) -> Message:
         """The copy of one event. `key` in it is equal for events that are duplicates of one another."""
         event = held.event
         payload = orjson.loads(held.received.message.data)["payload"]

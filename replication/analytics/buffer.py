@@ -11,11 +11,12 @@ clock; `now` is in monotonic seconds. Not for several threads at once: the worke
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from replication.analytics.recency import Recent, TokenBuckets
-from replication.analytics.schema import Event
+from replication.analytics.schema import AnalyticsEvent
 from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
 from replication.ports import Received
@@ -39,10 +40,10 @@ class Fate(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class HeldEvent:
     """An event on its way to the database; `sampled` is the share it stands for, 1 or a throttle's `sample`."""
 
-    event: Event
+    event: AnalyticsEvent
     received: Received
     sampled: float
     copies: list[str] = field(default_factory=list)
@@ -60,10 +61,10 @@ class Buffer:
         self._settings = settings
         self._every = settings.flush.every / MICROS
         self._next = now + self._every
-        self._waiting: list[Held] = []
+        self._waiting: list[HeldEvent] = []
         self._waiting_bytes = 0
-        self._by_identity: dict[bytes, Held] = {}
-        self._flushing: set[Held] = set()
+        self._by_identity: dict[bytes, HeldEvent] = {}
+        self._flushing: set[HeldEvent] = set()
         self._recent = Recent(settings.recent)
         throttles = {name: rules.throttle for name, rules in settings.types.items()}
         self._throttles = throttles
@@ -93,7 +94,7 @@ class Buffer:
         """Give places back, after what was pulled has been offered."""
         self._reserved -= places
 
-    def offer(self, event: Event, received: Received) -> Fate:
+    def offer(self, event: AnalyticsEvent, received: Received) -> Fate:
         """Take a message that was pulled."""
         if self._closed:
             return Fate.CLOSED
@@ -111,10 +112,10 @@ class Buffer:
             # not have to.
             self._recent.add(event.identities[:1])
             return Fate.THROTTLED
-        self._hold(Held(event, received, sampled))
+        self._hold(HeldEvent(event, received, sampled))
         return Fate.HELD
 
-    def _sampled(self, event: Event, published: int) -> float:
+    def _sampled(self, event: AnalyticsEvent, published: int) -> float:
         """1 for an event within its user's rate, else the share that is kept: 0 where this one is not.
 
         Which ones are kept follows from their ids: a redelivery is decided alike.
@@ -125,7 +126,7 @@ class Buffer:
         share = throttle.sample if throttle else 0.0
         return share if int.from_bytes(event.identities[0][:8]) < share * 2**64 else 0.0
 
-    def _hold(self, held: Held) -> None:
+    def _hold(self, held: HeldEvent) -> None:
         self._waiting.append(held)
         size = held.bytes
         self._waiting_bytes += size
@@ -142,7 +143,7 @@ class Buffer:
             return 0.0
         return max(0.0, self._next - now)
 
-    def take(self, now: float) -> list[Held]:
+    def take(self, now: float) -> list[HeldEvent]:
         """What waits, for a flush that begins now; it stays in the buffer's bound until it is settled.
 
         Flushes keep the beat of the clock: one that was late does not move those after it.
@@ -153,23 +154,23 @@ class Buffer:
         self._flushing.update(taken)
         return taken
 
-    def stored(self, held: Held) -> list[str]:
+    def stored(self, held: HeldEvent) -> list[str]:
         """A held event is durable: remember it; returns the deliveries to acknowledge, its own first."""
         self._recent.add(held.event.identities)
         return [held.received.ack_id, *self._forget(held)]
 
-    def refused(self, held: Held) -> list[str]:
-        """A held event can never be stored; returns its copies' deliveries, to be released.
+    def given_up(self, held: HeldEvent) -> list[str]:
+        """A held event leaves unwritten; returns the deliveries to release, its own first.
 
-        Another event with the same key gets its own try that way.
+        A copy that is another event with the same key gets a try of its own that way.
         """
-        return self._forget(held)
-
-    def released(self, held: Held) -> list[str]:
-        """The worker gives a held event up unwritten; returns its deliveries, to be released."""
         return [held.received.ack_id, *self._forget(held)]
 
-    def _forget(self, held: Held) -> list[str]:
+    def unsettled(self, held: Iterable[HeldEvent]) -> list[HeldEvent]:
+        """Those of a flush's events that have not left the buffer."""
+        return [event for event in held if event in self._flushing]
+
+    def _forget(self, held: HeldEvent) -> list[str]:
         self._flushing.remove(held)
         for identity in held.event.identities:
             if self._by_identity.get(identity) is held:

@@ -1,4 +1,4 @@
-"""Held events as Firestore documents, in either layout, and events out of documents again.
+"""HeldEvent events as Firestore documents, in either layout, and events out of documents again.
 
 Format 1 of a packed document, one type and region, at most 500 events and 900 KB of them:
 
@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from replication.analytics.buffer import Held
+from replication.analytics.buffer import HeldEvent
 from replication.analytics.schema import (
     PACK_BYTES_MAX,
     KeyRule,
@@ -52,12 +52,12 @@ class PackError(FirefleetError):
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class PackedUnit:
     """One document to create, and the events it stores. `bytes` is its size in a request."""
 
     path: str
     write: Any
-    members: tuple[Held, ...]
+    members: tuple[HeldEvent, ...]
     bytes: int
 
 
@@ -79,9 +79,9 @@ class StoredEvent:
     identities: tuple[bytes, ...]
 
 
-def pack(held: Sequence[Held], output: Output) -> Iterator[Unit]:
+def pack(held: Sequence[HeldEvent], output: Output) -> Iterator[PackedUnit]:
     """Packed documents of these events, in the order given."""
-    groups: dict[tuple[str, str, float], list[Held]] = {}
+    groups: dict[tuple[str, str, float], list[HeldEvent]] = {}
     for one in held:
         groups.setdefault((one.event.type, one.event.region, one.sampled), []).append(one)
     for group in groups.values():
@@ -89,8 +89,8 @@ def pack(held: Sequence[Held], output: Output) -> Iterator[Unit]:
             yield _packed(members, output)
 
 
-def _cut(group: Sequence[Held]) -> Iterator[list[Held]]:
-    members: list[Held] = []
+def _cut(group: Sequence[HeldEvent]) -> Iterator[list[HeldEvent]]:
+    members: list[HeldEvent] = []
     size = 1
     for held in group:
         grown = len(held.received.message.data) + 1
@@ -102,7 +102,7 @@ def _cut(group: Sequence[Held]) -> Iterator[list[Held]]:
     yield members
 
 
-def _packed(members: Sequence[Held], output: Output) -> Unit:
+def _packed(members: Sequence[HeldEvent], output: Output) -> PackedUnit:
     first = members[0].event
     raw = b"[" + b",".join(held.received.message.data for held in members) + b"]"
     compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(raw)
@@ -125,7 +125,7 @@ def _packed(members: Sequence[Held], output: Output) -> Unit:
     return _unit(name.hexdigest(), fields, {"first": min(times), "last": max(times)}, members, output)
 
 
-def single(held: Held, output: Output) -> Unit:
+def single(held: HeldEvent, output: Output) -> PackedUnit:
     """The document of one event; `EventError` if Firestore cannot hold its values."""
     event = held.event
     payload = orjson.loads(held.received.message.data)["payload"]
@@ -143,8 +143,8 @@ def single(held: Held, output: Output) -> Unit:
 
 
 def _unit(
-    name: str, fields: dict[str, Any], times: dict[str, int], members: Sequence[Held], output: Output
-) -> Unit:
+    name: str, fields: dict[str, Any], times: dict[str, int], members: Sequence[HeldEvent], output: Output
+) -> PackedUnit:
     path = f"{output.collection}/{name}"
     write = Write(update=Document(name=output.prefix + path))
     write.current_document.exists = False
@@ -160,7 +160,7 @@ def _unit(
         times = times | {"expire_at": max(held.received.publish_time for held in members) + rules.ttl}
     for field, micros in times.items():
         set_micros(into[field].timestamp_value, micros)
-    return Unit(path, write, tuple(members), write.ByteSize())
+    return PackedUnit(path, write, tuple(members), write.ByteSize())
 
 
 def events_in(document: Any) -> Iterator[StoredEvent]:

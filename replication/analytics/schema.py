@@ -35,7 +35,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _PROBLEMS_MAX = 3
 
 
-class Event(NamedTuple):
+class AnalyticsEvent(NamedTuple):
     """What a worker knows of a valid event without its body. `time` is its own, in microseconds.
 
     `identities` has that of the id, then that of the dedupe key where the type has one.
@@ -150,7 +150,7 @@ class Schema:
         name = message.attributes.get("type", "")
         return name if name in self._types else "unknown"
 
-    def decode(self, message: Message) -> Event:
+    def decode(self, message: Message) -> AnalyticsEvent:
         """The event in a message; raises `EventError`."""
         region, event_type = self._attributes(message.attributes)
         rules = self._types[event_type]
@@ -166,7 +166,7 @@ class Schema:
             identities += (
                 identity_of_key(rules.key, event_type, time=time, user=checked.user, payload=payload),
             )
-        return Event(checked.id, event_type, region, checked.user, time, identities)
+        return AnalyticsEvent(checked.id, event_type, region, checked.user, time, identities)
 
     def _attributes(self, attributes: Mapping[str, str]) -> tuple[str, str]:
         for name in ("region", "type"):
@@ -177,12 +177,12 @@ class Schema:
         region, event_type = attributes["region"], attributes["type"]
         if region not in self._own:
             raise EventError(
-                Reason.UNKNOWN_REPLICA,
+                Reason.UNKNOWN_REGION,
                 f"region '{region[:TEXT_MAX]}' belongs to no replica; add it to analytics.regions",
             )
         if event_type not in self._types:
             raise EventError(
-                Reason.UNKNOWN_KIND,
+                Reason.UNKNOWN_TYPE,
                 f"event type '{event_type[:TEXT_MAX]}' is not in the configuration; add it to analytics.types",
             )
         return region, event_type

@@ -11,17 +11,7 @@ idempotent, so a crash between any two repeats from the start.
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from replication.apply.effects import (
-    Acknowledge,
-    Effect,
-    Pause,
-    Postpone,
-    Publish,
-    Read,
-    Reading,
-    Steps,
-    patiently,
-)
+from replication.apply.effects import Effect, Steps
 from replication.apply.finish import Decided, finish, send_to_dead_letters
 from replication.apply.outcomes import State
 from replication.apply.plan import Local, plan
@@ -30,6 +20,7 @@ from replication.apply.store import Results, log_conflicts, store
 from replication.apply.writes import Target, writes_of
 from replication.configuration.parse import Fleet, Replica
 from replication.documents.stored import Tombstone, dismantle, read_tombstone
+from replication.effects import Acknowledge, Pause, Postpone, Publish, Read, Reading, patiently
 from replication.errors import Transient
 from replication.ports import Found, Received
 

@@ -7,13 +7,14 @@ to do after a durable write is one function in `AFTER_STORE`, run in that order 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from replication.apply.effects import Acknowledge, Observation, Observe, Publish, Steps, patiently
+from replication.apply.effects import Observation, Steps
 from replication.apply.outcomes import Outcome
 from replication.apply.plan import Local, Plan
 from replication.apply.sorting import Waiting
 from replication.apply.store import Results
 from replication.apply.writes import Target, Unit, push_back
 from replication.changes.dead_letters import dead_letter
+from replication.effects import Acknowledge, Observe, Publish, patiently
 from replication.errors import EventError, Reason
 from replication.limits import DOCUMENT_BYTES_MAX
 from replication.ports import Message, Received

@@ -6,33 +6,20 @@ tombstones that nobody has looked at: then looking is cheaper. A request that Fi
 split in the same way.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Protocol, TypeVar
 
 from replication.apply.conflict_log import conflict_writes
-from replication.apply.effects import BatchWrite, Commit, Expired, Pause, Steps, patiently
+from replication.apply.effects import Steps
 from replication.apply.outcomes import Conflict
 from replication.apply.writes import Target, Unit
+from replication.documents.requests import REQUEST_DOCUMENTS_MAX, chunks
+from replication.effects import BatchWrite, Commit, Expired, Pause, patiently
 from replication.errors import ConditionFailed, Refused, Transient
-from replication.ports import Written
+from replication.ports import Status, Written
 
-REQUEST_BYTES_MAX = 3_500_000
-"""Firestore's emulator refuses requests over 4 MiB; production takes 10."""
-REQUEST_DOCUMENTS_MAX = 500
 COMMIT_DOCUMENTS_MAX = 50
 """A Commit fails as a whole and is then split: a large one costs more to split than it saves."""
-
-
-class Status(IntEnum):
-    """The gRPC status codes a write can have (https://grpc.io/docs/guides/status-codes)."""
-
-    OK = 0
-    INVALID_ARGUMENT = 3
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    FAILED_PRECONDITION = 9
 
 
 @dataclass(slots=True)
@@ -57,31 +44,6 @@ def store(units: Sequence[Unit], read_at: float, results: Results) -> Steps:
         yield from _overwrite(chunk, read_at, results)
     for chunk in chunks(guarded, COMMIT_DOCUMENTS_MAX):
         yield from _commit(chunk, read_at, results)
-
-
-class Sized(Protocol):
-    """What takes some bytes of a request."""
-
-    @property
-    def bytes(self) -> int:
-        """How many."""
-
-
-S = TypeVar("S", bound=Sized)
-
-
-def chunks(units: Iterable[S], documents_max: int) -> Iterator[list[S]]:
-    """Cut units into requests of at most so many, and of a size that Firestore takes."""
-    chunk: list[S] = []
-    size = 0
-    for unit in units:
-        if chunk and (len(chunk) == documents_max or size + unit.bytes > REQUEST_BYTES_MAX):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(unit)
-        size += unit.bytes
-    if chunk:
-        yield chunk
 
 
 def _overwrite(units: list[Unit], read_at: float, results: Results) -> Steps:

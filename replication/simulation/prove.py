@@ -26,19 +26,7 @@ from conflict.resolve import Fields, OnDelete
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
 from replication.adapters.memory_pubsub import Retained
 from replication.apply.batch import apply
-from replication.apply.effects import (
-    Acknowledge,
-    BatchWrite,
-    Commit,
-    Effect,
-    Observe,
-    Pause,
-    Postpone,
-    Publish,
-    Read,
-    Reading,
-    Steps,
-)
+from replication.apply.effects import Effect, Steps
 from replication.apply.outcomes import Conflict
 from replication.apply.writes import Target
 from replication.changes.capture import ReadTombstone, capture, run_capture
@@ -46,6 +34,17 @@ from replication.configuration.parse import Fleet, Replica, Rule
 from replication.documents.plain import BodyFields, fill
 from replication.documents.stored import dismantle
 from replication.documents.wire import MICROS, Value
+from replication.effects import (
+    Acknowledge,
+    BatchWrite,
+    Commit,
+    Observe,
+    Pause,
+    Postpone,
+    Publish,
+    Read,
+    Reading,
+)
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Found, Message
 

@@ -19,18 +19,18 @@ from tempfile import TemporaryDirectory
 from replication.adapters.memory import MemoryDatabase
 from replication.adapters.memory_pubsub import MemoryTopic
 from replication.analytics.anonymise import Anonymiser
+from replication.analytics.job import Job
 from replication.analytics.schema import Schema
 from replication.configuration.analytics import Analytics, parse_analytics
 from replication.documents.wire import micros
 from replication.ports import Received, Telemetry
 from tests.emulator.analytics_site import Site, valid_messages
+from tests.support.analytics_worker import HandWorker
 from tests.support.polling import eventually
-from workers.analytics.flush import Flusher
-from workers.analytics.intake import Intake
-from workers.analytics.shared import Clients, Job, Shared
+from workers.analytics.clients import AnalyticsClients
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
 from workers.publish.generator import Generator
-from workers.replicate.driver import StopSignal
+from workers.runtime.stop import StopSignal
 
 TARGET = 10_000
 """Events a second that one process must take and write packed."""
@@ -110,17 +110,18 @@ def measure(layout: str, count: int, *, warehouse: bool = False) -> Result:
     messages = received(settings, count)
     topic, telemetry = MemoryTopic(now=lambda: 0), Counts()
     database = MemoryDatabase("p", "eu", now=lambda: time.time_ns() // 1000)
-    clients = Clients(database, topic.subscription("eu"), topic.publisher(), topic.publisher(), telemetry)
+    clients = AnalyticsClients(
+        database, topic.subscription("eu"), topic.publisher(), topic.publisher(), telemetry
+    )
     anonymiser = Anonymiser(settings.warehouse, b"0" * 32) if settings.warehouse else None
     schema = Schema(settings, replica="eu", replicas=frozenset({"eu"}))
-    shared = Shared(Job("eu", settings, schema, anonymiser, "bench"), clients, StopSignal())
-    intake, flusher = Intake(shared), Flusher(shared)
+    worker = HandWorker(Job("eu", settings, schema, anonymiser, "bench"), clients, StopSignal())
     began, cpu = time.perf_counter(), time.process_time()
     for start in range(0, count, PULL):
-        intake.take(messages[start : start + PULL])
-        if shared.buffer.depth >= FLUSH:
-            flusher.flush()
-    flusher.flush()
+        worker.take(messages[start : start + PULL])
+        if len(worker.deliveries) >= FLUSH:
+            worker.flush()
+    worker.flush()
     elapsed, used = time.perf_counter() - began, time.process_time() - cpu
     sums = telemetry.sums
     return Result(

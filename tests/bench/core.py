@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 from replication.apply.batch import apply
-from replication.apply.effects import (
+from replication.apply.effects import Effect
+from replication.apply.writes import Target
+from replication.configuration.parse import Fleet
+from replication.documents.wire import Document, set_micros
+from replication.effects import (
     Acknowledge,
     BatchWrite,
     Commit,
-    Effect,
     Observe,
     Pause,
     Postpone,
@@ -22,9 +25,6 @@ from replication.apply.effects import (
     Read,
     Reading,
 )
-from replication.apply.writes import Target
-from replication.configuration.parse import Fleet
-from replication.documents.wire import Document, set_micros
 from replication.ports import Found, Received, Written
 from tests.bench.workload import TARGET, Workload
 

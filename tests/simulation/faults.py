@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 from conflict.reconcile import Relation
 from conflict.version import Version
-from replication.apply.effects import Acknowledge
 from replication.apply.outcomes import Outcome, State
 from replication.configuration.parse import Mode
 from replication.documents.metadata import MetadataCodec
 from replication.documents.stored import Snapshot, Tombstone
+from replication.effects import Acknowledge
 from replication.errors import Transient
 from tests.simulation.world import Clock
 

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from replication.apply.batch import apply
-from replication.apply.effects import (
+from replication.apply.effects import Effect, Steps
+from replication.apply.outcomes import Outcome
+from replication.apply.writes import Target
+from replication.documents.wire import Write
+from replication.effects import (
     Acknowledge,
     BatchWrite,
     Commit,
-    Effect,
     Expired,
     Observe,
     Pause,
@@ -22,11 +25,7 @@ from replication.apply.effects import (
     Publish,
     Read,
     Reading,
-    Steps,
 )
-from replication.apply.outcomes import Outcome
-from replication.apply.writes import Target
-from replication.documents.wire import Write
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Received, Written
 from tests.simulation.history import Ack, Lag

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from replication.adapters.memory import MemoryDatabase
-from replication.analytics.buffer import Buffer, Fate, Held
+from replication.analytics.buffer import Buffer, Fate, HeldEvent
 from replication.analytics.packing import Output
-from replication.analytics.schema import Event, Schema
+from replication.analytics.schema import AnalyticsEvent, Schema
 from replication.configuration.analytics import Analytics, parse_analytics
 from replication.ports import Message, Received, Telemetry
 
@@ -84,9 +84,9 @@ def _default_schema() -> Schema:
     return schema()
 
 
-def held(body: Mapping[str, Any], number: int = 1, *, sampled: float = 1.0, published: int = T0) -> Held:
+def held(body: Mapping[str, Any], number: int = 1, *, sampled: float = 1.0, published: int = T0) -> HeldEvent:
     sent = message(body)
-    return Held(decoded(sent), received(sent, number, published=published), sampled)
+    return HeldEvent(decoded(sent), received(sent, number, published=published), sampled)
 
 
 def offer(buffer: Buffer, body: Mapping[str, Any], number: int, **delivered: int) -> Fate:
@@ -94,7 +94,7 @@ def offer(buffer: Buffer, body: Mapping[str, Any], number: int, **delivered: int
     return buffer.offer(decoded(sent), received(sent, number, **delivered))
 
 
-def decoded(sent: Message) -> Event:
+def decoded(sent: Message) -> AnalyticsEvent:
     return _default_schema().decode(sent)
 
 

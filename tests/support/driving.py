@@ -6,21 +6,10 @@ from typing import Any
 
 from replication.adapters.memory import MemoryDatabase
 from replication.apply.batch import apply
-from replication.apply.effects import (
-    Acknowledge,
-    BatchWrite,
-    Commit,
-    Effect,
-    Expired,
-    Observation,
-    Observe,
-    Pause,
-    Publish,
-    Read,
-    Reading,
-)
+from replication.apply.effects import Effect, Observation
 from replication.apply.writes import Target
 from replication.configuration.parse import Fleet
+from replication.effects import Acknowledge, BatchWrite, Commit, Expired, Observe, Pause, Publish, Read, Reading
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Message, Received
 

@@ -1,18 +1,31 @@
-"""Open the real clients an analytics worker needs, and read its part of the configuration."""
+"""The clients of an analytics worker, and its part of the configuration."""
 
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from replication.adapters.firestore import open_database
 from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.analytics.anonymise import Anonymiser
+from replication.analytics.job import Job
 from replication.analytics.schema import Schema
 from replication.configuration.analytics import Analytics, parse_analytics, warehouse_key
 from replication.configuration.parse import Fleet
-from workers.analytics.shared import Clients, Job
+from replication.ports import Database, Publisher, Subscription, Telemetry
 from workers.config import ConfigFile
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyticsClients:
+    """The ports of one worker; `warehouse` is None where no anonymised copy is wanted."""
+
+    database: Database
+    subscription: Subscription
+    dead_letters: Publisher
+    warehouse: Publisher | None
+    telemetry: Telemetry
 
 
 def load_analytics(file: ConfigFile, fleet: Fleet) -> Analytics:
@@ -43,7 +56,7 @@ def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
 
 
 @contextmanager
-def open_clients(fleet: Fleet, job: Job) -> Iterator[Clients]:
+def open_clients(fleet: Fleet, job: Job) -> Iterator[AnalyticsClients]:
     """The clients of one worker; closed, and metrics flushed, at the end."""
     host, settings = fleet.pubsub_emulator_host, job.settings
     with ExitStack() as stack:
@@ -59,4 +72,4 @@ def open_clients(fleet: Fleet, job: Job) -> Iterator[Clients]:
         if settings.warehouse is not None:
             warehouse = open_publisher(fleet.project, settings.warehouse.topic, emulator_host=host)
             stack.callback(warehouse.close)
-        yield Clients(database, subscription, dead_letters, warehouse, telemetry)
+        yield AnalyticsClients(database, subscription, dead_letters, warehouse, telemetry)

@@ -4,19 +4,17 @@ firefleet analytics --replica eu          the worker, until SIGTERM
 firefleet analytics read --replica eu     the stored events, each once
 """
 
-import gc
 import logging
-import signal
 
 import click
 
+from replication.analytics.job import Job
 from replication.configuration.parse import Fleet, Mode
 from workers.analytics.clients import open_clients, plan_job
 from workers.analytics.read import command as read_command
-from workers.analytics.shared import Job
-from workers.analytics.worker import Worker
+from workers.analytics.worker import AnalyticsWorker
 from workers.config import ConfigFile
-from workers.runtime.health import HealthServer
+from workers.runtime.run import run_worker
 
 log = logging.getLogger(__name__)
 
@@ -54,26 +52,17 @@ command.add_command(read_command)
 def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with open_clients(fleet, job) as clients:
-        worker = Worker(
+        worker = AnalyticsWorker(
             job, clients, threads=threads or fleet.pull.threads, max_messages=fleet.pull.max_messages
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
-        health = HealthServer(
-            live={"loop": worker.progress.stuck},
-            ready={"reachable": worker.progress.unreachable, "progress": worker.progress.stalled},
-        )
-        if health_port is not None:
-            health.start(health_port)
-            log.info("health at %s", health.url, extra={"url": health.url})
-        # What is alive now stays alive: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        worker.start()
         subscription = job.settings.subscription(job.replica)
-        log.info("analytics of %s from %s", job.replica, subscription, extra={"worker": job.token})
-        worker.join()
-        health.stop()
+        run_worker(
+            worker,
+            health_port=health_port,
+            started=lambda: log.info(
+                "analytics of %s from %s", job.replica, subscription, extra={"worker": job.token}
+            ),
+        )
     log.info("stopped")
 
 

@@ -7,21 +7,23 @@
 A puller at the bound does not pull: that is the back-pressure, Pub/Sub keeps the rest.
 """
 
-import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from replication.documents.wire import MICROS
-from replication.errors import Transient
-from workers.analytics.flush import Flusher
-from workers.analytics.intake import Intake
-from workers.analytics.shared import FLUSHER, WRITER, Clients, Job, Shared
-from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, StopSignal
+from replication.analytics.job import Job
+from workers.analytics.clients import AnalyticsClients
+from workers.analytics.driver import AnalyticsDriver, Spread
+from workers.analytics.guarded import GuardedBuffer
+from workers.analytics.observe import AnalyticsObserver
+from workers.runtime.clock import age_s
+from workers.runtime.deliveries import Deliveries
+from workers.runtime.loop import Loop
 from workers.runtime.progress import Progress
+from workers.runtime.stop import StopSignal
 
-log = logging.getLogger(__name__)
-
+BUFFER = "buffer"
+"""The name under which `Progress` knows what all threads hold together, and what they cannot reach."""
 PULL_S = 1.0
 """An idle pull ends by then: a worker that stops must not wait long for one."""
 WRITERS = 4
@@ -31,31 +33,31 @@ TURN_S = 0.2
 KEEP_S = 1.0
 
 
-class Worker:
+class AnalyticsWorker:
     """The threads of one process."""
 
-    def __init__(self, job: Job, clients: Clients, *, threads: int, max_messages: int) -> None:
+    def __init__(self, job: Job, clients: AnalyticsClients, *, threads: int, max_messages: int) -> None:
+        self.progress = Progress(time.monotonic)
         self._stop = StopSignal()
-        self._shared = Shared(job, clients, self._stop)
-        self._intake = Intake(self._shared)
+        self._job = job
+        self._clients = clients
         self._max_messages = max_messages
-        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix=WRITER)
-        self._flusher = Flusher(self._shared, spread=self._writers.map)
+        self._buffer = GuardedBuffer(job.settings, now=time.monotonic)
+        self._deliveries = Deliveries(
+            BUFFER, clients.subscription, self.progress, deadline_s=job.settings.ack_deadline_s
+        )
+        self._observer = AnalyticsObserver(job.replica, clients.telemetry)
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._pullers = [
-            threading.Thread(target=self._pull_loop, name=f"puller-{number}")
+            threading.Thread(target=self._pull_loop, args=(f"puller-{number}",), name=f"puller-{number}")
             for number in range(1, threads + 1)
         ]
-        self._flushing = threading.Thread(target=self._flush_loop, name=FLUSHER)
+        self._flusher = threading.Thread(target=self._flush_loop, name="flusher")
         self._keeper = threading.Thread(target=self._keep_loop, name="keeper")
-
-    @property
-    def progress(self) -> Progress:
-        """For the health checks."""
-        return self._shared.progress
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in (*self._pullers, self._flushing, self._keeper):
+        for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
@@ -64,69 +66,70 @@ class Worker:
 
     def join(self) -> None:
         """Wait until the threads have ended."""
-        for thread in (*self._pullers, self._flushing, self._keeper):
+        for thread in self._threads:
             # With a timeout, because Python runs signal handlers only between waits.
             while thread.is_alive():
                 thread.join(TURN_S)
         self._writers.shutdown()
 
-    def _pull_loop(self) -> None:
-        shared, failures = self._shared, 0
-        while not self._stop.is_set():
-            shared.beat()
-            with shared.changed:
-                places = shared.buffer.reserve(self._max_messages)
-                if not places:
-                    shared.changed.wait(TURN_S)
-                    continue
-            try:
-                failures = self._pull(places, failures)
-            finally:
-                with shared.changed:
-                    shared.buffer.unreserve(places)
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        return [*self._pullers, self._flusher, self._keeper]
 
-    def _pull(self, places: int, failures: int) -> int:
-        """Pull once; the number of failures in a row."""
-        try:
-            pulled = self._shared.reach(
-                "Pub/Sub", lambda: self._shared.clients.subscription.pull(places, timeout=PULL_S)
-            )
-        except Transient as error:
-            log.warning("cannot pull, attempt %d: %s", failures + 1, error)
-            self._stop.wait(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures, 10)))
-            return failures + 1
-        if pulled:
-            self._intake.take(pulled)
-        return 0
+    def _loop(self, name: str) -> Loop:
+        return analytics_loop(name, self._job, self._clients, self.progress, self._stop)
+
+    def _driver(self, loop: Loop, *, spread: Spread = map) -> AnalyticsDriver:
+        return AnalyticsDriver(loop, self._job, self._clients, self._buffer, self._deliveries, spread=spread)
+
+    def _pull_loop(self, name: str) -> None:
+        loop = self._loop(name)
+        driver = self._driver(loop)
+        while not self._stop.is_set():
+            loop.beat()
+            places = self._buffer.reserve(self._max_messages, wait_s=TURN_S)
+            if not places:
+                continue
+            try:
+                driver.take(loop.pull(self._clients.subscription, places, timeout=PULL_S))
+            finally:
+                self._buffer.unreserve(places)
 
     def _flush_loop(self) -> None:
-        shared = self._shared
+        # The writer threads' effects count as moves of this loop: they work for it, and may be idle for long.
+        loop = self._loop("flusher")
+        driver = self._driver(loop, spread=self._writers.map)
         while not self._stop.is_set():
-            shared.beat()
-            with shared.changed:
-                seconds = shared.buffer.wait(shared.now())
-                if seconds > 0:
-                    shared.changed.wait(min(seconds, TURN_S))
-                    continue
-            self._flusher.flush()
-        with shared.changed:
-            shared.buffer.close()
-        self._flusher.flush()
+            loop.beat()
+            if self._buffer.wait_until_due(wait_s=TURN_S):
+                driver.flush()
+        self._buffer.close()
+        driver.flush()
 
     def _keep_loop(self) -> None:
-        while self._flushing.is_alive():
-            self._shared.beat()
-            self._shared.extend()
+        loop = self._loop("keeper")
+        while self._flusher.is_alive():
+            loop.beat()
+            self._deliveries.extend()
             self._report()
-            self._flushing.join(KEEP_S)
+            self._flusher.join(KEEP_S)
         self._report()
 
     def _report(self) -> None:
-        shared, labels = self._shared, {"target": self._shared.job.replica}
-        with shared.changed:
-            depth, size, oldest = shared.buffer.depth, shared.buffer.bytes, shared.buffer.oldest
-        age = time.time() - oldest / MICROS if oldest else 0.0
-        telemetry = shared.clients.telemetry
-        telemetry.gauge("firefleet.analytics.buffer.depth", depth, **labels)
-        telemetry.gauge("firefleet.analytics.buffer.bytes", size, **labels)
-        telemetry.gauge("firefleet.analytics.buffer.oldest", max(0.0, age), **labels)
+        level = self._buffer.level
+        self._observer.record_level(level.depth, level.bytes, age_s(level.oldest) if level.oldest else 0.0)
+
+
+def analytics_loop(
+    name: str, job: Job, clients: AnalyticsClients, progress: Progress, stop: StopSignal
+) -> Loop:
+    """A loop of an analytics worker; all of its loops report together what they cannot reach."""
+    return Loop(
+        name=name,
+        target=job.replica,
+        progress=progress,
+        stop=stop,
+        telemetry=clients.telemetry,
+        retries="firefleet.analytics.retries",
+        reporter=BUFFER,
+    )

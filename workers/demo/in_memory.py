@@ -30,7 +30,7 @@ from replication.ports import Found, Message, Received, Subscription
 from workers.demo.backend import REPLICAS
 from workers.demo.meters import Meters
 from workers.demo.shop import COLLECTIONS, Link
-from workers.replicate.driver import Clients
+from workers.replicate.clients import Clients
 from workers.replicate.worker import Worker
 
 DELAY_S_MAX = 0.04

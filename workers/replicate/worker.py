@@ -4,25 +4,18 @@ Each puller is a thread: pull, apply, acknowledge, again. The pull is the batch 
 buffer, no lease threads, no locks around the work. Preconditions settle races between pullers and workers.
 """
 
-import gc
-import logging
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
-import click
-
 from replication.apply.writes import Target
-from replication.errors import Transient
 from replication.ports import Received
-from workers.config import ConfigFile
-from workers.replicate.clients import open_clients
-from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Clients, Driver, StopSignal, age_s
-from workers.runtime.health import HealthServer
+from workers.replicate.clients import Clients
+from workers.replicate.driver import Driver
+from workers.runtime.clock import age_s
+from workers.runtime.loop import Loop
 from workers.runtime.progress import Progress
-
-log = logging.getLogger(__name__)
+from workers.runtime.stop import StopSignal
 
 PULL_S = 2.0
 """An idle pull ends by then, so that a worker that stops need not abandon one."""
@@ -70,21 +63,19 @@ class Worker:
         self._clients.telemetry.gauge("firefleet.replication.oldest_unapplied", age, target=replica)
 
     def _pull_loop(self, name: str) -> None:
-        driver = Driver(name, self._target, self._clients, self.progress, self._stop)
-        failures = 0
+        loop = Loop(
+            name=name,
+            target=self._target.replica.id,
+            progress=self.progress,
+            stop=self._stop,
+            telemetry=self._clients.telemetry,
+            retries="firefleet.retries",
+            reporter=name,
+        )
+        driver = Driver(loop, self._target, self._clients)
         while not self._stop.is_set():
-            self.progress.beat(name)
-            try:
-                pulled = self._clients.subscription.pull(self._max_messages, timeout=PULL_S)
-            except Transient as error:
-                failures += 1
-                self.progress.trouble(name, "Pub/Sub", str(error))
-                log.warning("cannot pull, attempt %d: %s", failures, error)
-                self._stop.wait(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures, 10)))
-                continue
-            failures = 0
-            self.progress.trouble(name, "Pub/Sub", None)
-            self._apply(driver, pulled)
+            loop.beat()
+            self._apply(driver, loop.pull(self._clients.subscription, self._max_messages, timeout=PULL_S))
 
     def _apply(self, driver: Driver, pulled: Sequence[Received]) -> None:
         labels = {"target": self._target.replica.id}
@@ -107,47 +98,3 @@ def batches(pulled: Sequence[Received]) -> Iterator[list[Received]]:
         size += len(received.message.data)
     if batch:
         yield batch
-
-
-@click.command("replicate")
-@click.option("--replica", required=True, help="The replica to write to, by its id in the configuration.")
-@click.option(
-    "--health-port",
-    type=click.IntRange(0, 65535),
-    envvar="PORT",
-    help="Serve /live and /ready here; 0 takes a free port. Default: PORT, else no health server.",
-)
-@click.option("--threads", type=click.IntRange(1, 64), help="Pullers; default: pull.threads of the config.")
-@click.pass_obj
-def command(file: ConfigFile, *, replica: str, health_port: int | None, threads: int | None) -> None:
-    """Apply the other replicas' changes to one replica, until SIGTERM.
-
-    Any number of workers may share a replica's subscription. On SIGTERM a worker finishes what it holds
-    within 10 s, or releases it: nothing is lost.
-    """
-    fleet = file.load()
-    target = Target(fleet, fleet.replica(replica))
-    with open_clients(fleet, replica) as clients:
-        worker = Worker(
-            target,
-            clients,
-            threads=threads or fleet.pull.threads,
-            max_messages=fleet.pull.max_messages,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
-        health = HealthServer(
-            live={"loop": worker.progress.stuck},
-            ready={"reachable": worker.progress.unreachable, "progress": worker.progress.stalled},
-        )
-        if health_port is not None:
-            health.start(health_port)
-            log.info("health at %s", health.url, extra={"url": health.url})
-        # What is alive now stays alive: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        worker.start()
-        log.info("replicating to %s from %s", replica, fleet.subscription(replica))
-        worker.join()
-        health.stop()
-    log.info("stopped")

@@ -15,7 +15,7 @@ STALLED_S_MAX = 120.0
 
 
 @dataclass(slots=True)
-class Held:
+class HeldMessages:
     """The messages one puller holds: how many, and when the oldest was published (µs)."""
 
     count: int = 0
@@ -29,7 +29,7 @@ class Progress:
     now: Callable[[], float]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _beats: dict[str, float] = field(default_factory=dict)
-    _held: dict[str, Held] = field(default_factory=dict)
+    _held: dict[str, HeldMessages] = field(default_factory=dict)
     _troubles: dict[tuple[str, str], str] = field(default_factory=dict)
     _moved: float = 0.0
 
@@ -42,7 +42,7 @@ class Progress:
         with self._lock:
             if count and not self.inflight:
                 self._moved = self.now()
-            self._held[puller] = Held(count, oldest_us)
+            self._held[puller] = HeldMessages(count, oldest_us)
 
     def finished(self, puller: str, count: int) -> None:
         """So many messages of the puller are acknowledged."""

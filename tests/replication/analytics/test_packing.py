@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.analytics.packing import PACK_EVENTS_MAX, PackError, Unit, events_in, pack, single
+from replication.analytics.packing import PACK_EVENTS_MAX, PackedUnit, PackError, events_in, pack, single
 from replication.analytics.reader import Tally, read_events
 from replication.analytics.schema import EVENT_BYTES_MAX, PACK_BYTES_MAX
 from replication.documents.plain import to_plain
@@ -19,7 +19,7 @@ from replication.limits import DOCUMENT_BYTES_MAX
 from tests.support.analytics import T0, held, output, swipe, view
 
 
-def bodies(units: list[Unit]) -> list[dict[str, Any]]:
+def bodies(units: list[PackedUnit]) -> list[dict[str, Any]]:
     return [event.body for unit in units for event in events_in(unit.write.update)]
 
 

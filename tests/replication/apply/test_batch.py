@@ -5,8 +5,8 @@ from itertools import count
 import pytest
 
 from replication.adapters.memory import MemoryDatabase
-from replication.apply.effects import Acknowledge, BatchWrite, Commit, Expired, Pause, Postpone, Publish, Read
 from replication.documents.wire import Value
+from replication.effects import Acknowledge, BatchWrite, Commit, Expired, Pause, Postpone, Publish, Read
 from replication.errors import ConditionFailed, Refused, Transient
 from replication.ports import Message
 from tests.support.driving import Bench

@@ -16,6 +16,7 @@ import pytest
 from replication.adapters.memory import MemoryDatabase
 from replication.adapters.memory_pubsub import MemorySubscription, MemoryTopic, Retained
 from replication.analytics.anonymise import Anonymiser
+from replication.analytics.job import Job
 from replication.analytics.reader import read_events
 from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
@@ -23,11 +24,9 @@ from replication.errors import Transient
 from replication.ports import Database, Found, Message, Publisher, Received, Subscription, Written
 from tests.simulation.dice import Dice
 from tests.support.analytics import T0, TYPES, Counts, schema, settings, stored
-from workers.analytics.flush import Flusher
-from workers.analytics.intake import Intake
-from workers.analytics.shared import Clients, Job, Shared
+from tests.support.analytics_worker import HandWorker, Impatient
+from workers.analytics.clients import AnalyticsClients
 from workers.publish.generator import Generator, Mix
-from workers.replicate.driver import StopSignal
 
 T = TypeVar("T")
 
@@ -150,7 +149,7 @@ class Worker:
         self.faults = Faults(Dice(world.seed * 1_000 + number), world.seen)
         self.telemetry = Counts()
         subscription = FaultySubscription(world.subscription, self.faults, world.check_durable)
-        clients = Clients(
+        clients = AnalyticsClients(
             FaultyDatabase(world.database, self.faults),
             subscription,
             FaultyPublisher("bury", world.dead_letters, self.faults),
@@ -166,23 +165,20 @@ class Worker:
             anonymiser=Anonymiser(warehouse, b"k" * 16),
             token=f"worker{number}",
         )
-        self.shared = Shared(job, clients, StopSignal(), now=world.seconds, wait=world.wait)
-        self.intake, self.flusher = Intake(self.shared), Flusher(self.shared)
-        self.subscription = subscription
+        self.hand = HandWorker(job, clients, Impatient(world.wait), now=world.seconds)
+        self.job, self.clients, self.subscription = job, clients, subscription
 
     def step(self, limit: int) -> None:
         """Pull, hold, and flush if it is due."""
-        places = self.shared.buffer.reserve(limit)
+        places = self.hand.buffer.reserve(limit, wait_s=0)
         try:
             if places:
-                self.intake.take(self.subscription.pull(places, timeout=0))
-        except Transient:
-            self.shared.release([])
+                self.hand.take(self.hand.loop.pull(self.subscription, places, timeout=0))
         finally:
-            self.shared.buffer.unreserve(places)
-        self.shared.extend()
-        if not self.shared.buffer.wait(self.shared.now()):
-            self.flusher.flush()
+            self.hand.buffer.unreserve(places)
+        self.hand.deliveries.extend()
+        if self.hand.buffer.wait_until_due(wait_s=0):
+            self.hand.flush()
 
 
 class World:
@@ -299,7 +295,8 @@ def check(world: World) -> None:
     assert len(set(keys)) == len(groups)
     for worker in world.workers:
         assert worker.telemetry.sums["received"] == worker.telemetry.settled
-        assert (worker.shared.buffer.depth, worker.shared.buffer.bytes, len(worker.shared.leases)) == (0, 0, 0)
+        level = worker.hand.buffer.level
+        assert (level.depth, level.bytes, len(worker.hand.deliveries)) == (0, 0, 0)
 
 
 SEEN: Counter[str] = Counter()
@@ -365,7 +362,7 @@ def test_a_lost_answer_is_not_counted_as_a_duplicate(layout: str) -> None:
     worker = world.workers[0]
     worker.faults.on = False
     world.publish(30)
-    while world.subscription.backlog > worker.shared.buffer.depth:
+    while world.subscription.backlog > worker.hand.buffer.level.depth:
         worker.step(10)
     landed = {"lost": False}
     write = world.database.batch_write
@@ -378,15 +375,8 @@ def test_a_lost_answer_is_not_counted_as_a_duplicate(layout: str) -> None:
                 raise Transient("no answer")
             return outcomes
 
-    clients = worker.shared.clients
-    worker.shared.clients = Clients(
-        LostOnce(world.database, worker.faults),
-        clients.subscription,
-        clients.dead_letters,
-        clients.warehouse,
-        clients.telemetry,
-    )
-    worker.flusher.flush()
+    object.__setattr__(worker.clients, "database", LostOnce(world.database, worker.faults))
+    worker.hand.flush()
     lines = [line for line in world.manifest.values() if line["valid"]]
     distinct = len({line["group"] for line in lines})
     sums = worker.telemetry.sums

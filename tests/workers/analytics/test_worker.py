@@ -13,20 +13,19 @@ from click.testing import CliRunner
 
 from replication.adapters.memory import MemoryDatabase
 from replication.adapters.memory_pubsub import MemoryTopic
+from replication.analytics.job import Job
 from replication.analytics.packing import events_in
 from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
 from replication.errors import ConfigError, Refused, Transient
 from replication.ports import Message, Publisher, Written
 from tests.support.analytics import TYPES, Counts, message, schema, settings, stored, swipe, view
+from tests.support.analytics_worker import HandWorker, Impatient
 from tests.support.polling import eventually
+from workers.analytics.clients import AnalyticsClients
 from workers.analytics.command import command
-from workers.analytics.flush import Flusher
-from workers.analytics.intake import Intake
-from workers.analytics.shared import Clients, Job, Shared
-from workers.analytics.worker import Worker
+from workers.analytics.worker import AnalyticsWorker
 from workers.config import ConfigFile
-from workers.replicate.driver import StopSignal
 
 Change = Callable[[Sequence[Any]], list[Written] | None]
 
@@ -55,7 +54,9 @@ class Site:
         self.buried = self.letters.subscription("all")
         self.database = Database()
         self.telemetry = Counts()
-        self.clients = Clients(self.database, self.subscription, self.letters.publisher(), None, self.telemetry)
+        self.clients = AnalyticsClients(
+            self.database, self.subscription, self.letters.publisher(), None, self.telemetry
+        )
         self.job = Job("eu", given, schema(given), None, "w")
 
     def publish(self, *bodies: dict[str, Any], **attributes: str) -> None:
@@ -75,20 +76,25 @@ class Hand(Site):
 
     def __init__(self, given: Analytics, clients: dict[str, Any] | None = None) -> None:
         super().__init__(given)
-        self.stop = StopSignal()
+        self.stop = Impatient()
         for name, client in (clients or {}).items():
             object.__setattr__(self.clients, name, client)
-        self.shared = Shared(
-            self.job, self.clients, self.stop, now=lambda: self.clock, wait=lambda _: self.stop.is_set()
-        )
-        self.intake, self.flusher = Intake(self.shared), Flusher(self.shared)
+        self.worker = HandWorker(self.job, self.clients, self.stop, now=lambda: self.clock)
+
+    @property
+    def depth(self) -> int:
+        """Messages in the buffer."""
+        return self.worker.buffer.level.depth
 
     def pull(self) -> None:
-        self.intake.take(self.subscription.pull(1_000, timeout=0))
+        self.worker.take(self.subscription.pull(1_000, timeout=0))
+
+    def flush(self) -> None:
+        self.worker.flush()
 
     def cycle(self) -> None:
         self.pull()
-        self.flusher.flush()
+        self.flush()
 
 
 def test_wrong_events_go_to_the_dead_letters_and_do_not_delay_the_others() -> None:
@@ -96,8 +102,8 @@ def test_wrong_events_go_to_the_dead_letters_and_do_not_delay_the_others() -> No
     site.publish(swipe("a"), {**swipe("b"), "user": 5}, view("c"))
     site.pull()
     assert site.reasons() == ["invalid"]
-    assert (site.subscription.backlog, site.shared.buffer.depth) == (2, 2)
-    site.flusher.flush()
+    assert (site.subscription.backlog, site.depth) == (2, 2)
+    site.flush()
     assert site.ids() == ["a", "c"]
     assert site.subscription.backlog == 0
     assert site.telemetry.by_type["dead_lettered", "swipe"] == 1
@@ -175,7 +181,7 @@ def test_a_fault_of_the_program_releases_what_it_held_and_the_events_come_again(
     site.database.change = fail
     site.publish(view("a"))
     site.cycle()
-    assert (site.ids(), site.subscription.backlog, site.shared.buffer.depth) == ([], 1, 0)
+    assert (site.ids(), site.subscription.backlog, site.depth) == ([], 1, 0)
     site.cycle()
     assert (site.ids(), site.subscription.backlog) == (["a"], 0)
     assert site.telemetry.sums["released"] == 1
@@ -187,7 +193,7 @@ def test_what_is_held_for_long_is_extended_and_nobody_else_gets_it() -> None:
     site.pull()
     for _ in range(8):
         site.clock += 20
-        site.shared.extend()
+        site.worker.deliveries.extend()
         assert site.subscription.pull(10, timeout=0) == []
     site.clock += 61
     assert len(site.subscription.pull(10, timeout=0)) == 1
@@ -208,7 +214,7 @@ def test_throttled_events_are_counted_by_type_and_acknowledged_at_once() -> None
     site.pull()
     assert site.telemetry.by_type["throttled", "page_view"] == 3
     assert site.subscription.backlog == 3
-    site.flusher.flush()
+    site.flush()
     assert site.ids() == ["e0", "e1", "s"]
     assert site.telemetry.sums["received"] == site.telemetry.settled
     assert site.telemetry.sums["writes_saved"] == 6 - len(list(stored(site.database)))
@@ -272,8 +278,8 @@ def test_a_worker_that_stops_releases_what_it_cannot_write() -> None:
         raise Transient("away")
 
     site.database.change = stop
-    site.flusher.flush()
-    assert (site.subscription.backlog, site.shared.buffer.depth) == (2, 0)
+    site.flush()
+    assert (site.subscription.backlog, site.depth) == (2, 0)
     assert len(site.subscription.pull(10, timeout=0)) == 2, "at once, not after the deadline"
     assert site.telemetry.sums["released"] == 2
 
@@ -283,7 +289,7 @@ class Threads(Site):
 
     def __init__(self, given: Analytics) -> None:
         super().__init__(given)
-        self.worker = Worker(self.job, self.clients, threads=3, max_messages=50)
+        self.worker = AnalyticsWorker(self.job, self.clients, threads=3, max_messages=50)
 
     def __enter__(self) -> "Threads":
         self.worker.start()

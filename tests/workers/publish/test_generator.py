@@ -37,7 +37,7 @@ def test_what_the_manifest_calls_valid_is_and_the_rest_is_not() -> None:
         else:
             assert one.line["valid"]
             assert (event.id, event.type, event.user) == (one.line["id"], one.line["type"], one.line["user"])
-    assert set(reasons) == {"undecodable", "missing_attribute", "unknown_kind", "invalid"}
+    assert set(reasons) == {"undecodable", "missing_attribute", "unknown_type", "invalid"}
 
 
 def test_a_group_is_what_shares_an_identity() -> None:

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 
 from replication.adapters.memory import MemoryDatabase, MemoryTopic
-from replication.apply.effects import Expired
 from replication.apply.writes import Target
+from replication.effects import Expired
 from replication.errors import Transient
 from replication.ports import Message, Received
 from tests.support.fleets import NOW, document, fleet, message, text
 from tests.support.polling import eventually
-from workers.replicate.driver import Clients, Driver, StopSignal
+from workers.replicate.clients import Clients
+from workers.replicate.driver import Driver, write_timeout
 from workers.replicate.worker import BATCH_BYTES_MAX, Worker, batches
+from workers.runtime.loop import Loop
 from workers.runtime.progress import Progress
+from workers.runtime.stop import StopSignal
 
 FLEET = fleet()
 TARGET = Target(FLEET, FLEET.replica("apac"))
@@ -91,7 +94,19 @@ class Rig:
         )
 
     def driver(self) -> Driver:
-        return Driver("puller-1", TARGET, self.clients, self.progress, self.stop)
+        return self.driver_of(self.clients)
+
+    def driver_of(self, clients: Clients) -> Driver:
+        loop = Loop(
+            name="puller-1",
+            target="apac",
+            progress=self.progress,
+            stop=self.stop,
+            telemetry=self.telemetry,
+            retries="firefleet.retries",
+            reporter="puller-1",
+        )
+        return Driver(loop, TARGET, clients)
 
     def pulled(self, *messages: Message) -> list[Received]:
         for one in messages:
@@ -197,7 +212,7 @@ def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_dur
     rig.stop.wait = lambda seconds: False
     batch = rig.pulled(Message(b"\xff", {"replica": "eu", "kind": "write"}))
     clients = Clients(rig.databases, rig.subscription, rig.topic.publisher(), Shaky(), rig.telemetry)
-    Driver("puller-1", TARGET, clients, rig.progress, rig.stop).run(batch)
+    rig.driver_of(clients).run(batch)
     (letter,) = rig.letters.pull(10, timeout=0)
     assert letter.message.attributes["reason"] == "undecodable"
     assert rig.subscription.backlog == 0
@@ -205,11 +220,10 @@ def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_dur
 
 
 def test_no_write_is_sent_ten_seconds_after_its_read(rig):
-    driver = rig.driver()
-    assert driver._write_timeout(time.monotonic()) <= 5.0
-    assert driver._write_timeout(time.monotonic() - 7) <= 2.0
+    assert write_timeout(100.0, 100.0, rig.stop) <= 5.0
+    assert write_timeout(93.0, 100.0, rig.stop) <= 2.0
     with pytest.raises(Expired):
-        driver._write_timeout(time.monotonic() - 9)
+        write_timeout(91.0, 100.0, rig.stop)
 
 
 def test_a_worker_takes_what_comes_and_stops_when_told(rig):

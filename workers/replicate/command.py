@@ -1,0 +1,46 @@
+"""`firefleet replicate`: applies the other replicas' changes to one replica, until SIGTERM."""
+
+import logging
+
+import click
+
+from replication.apply.writes import Target
+from workers.config import ConfigFile
+from workers.replicate.clients import open_clients
+from workers.replicate.worker import Worker
+from workers.runtime.run import run_worker
+
+log = logging.getLogger(__name__)
+
+
+@click.command("replicate")
+@click.option("--replica", required=True, help="The replica to write to, by its id in the configuration.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    envvar="PORT",
+    help="Serve /live and /ready here; 0 takes a free port. Default: PORT, else no health server.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), help="Pullers; default: pull.threads of the config.")
+@click.pass_obj
+def command(file: ConfigFile, *, replica: str, health_port: int | None, threads: int | None) -> None:
+    """Apply the other replicas' changes to one replica, until SIGTERM.
+
+    Any number of workers may share a replica's subscription. On SIGTERM a worker finishes what it holds
+    within 10 s, or releases it: nothing is lost.
+    """
+    fleet = file.load()
+    target = Target(fleet, fleet.replica(replica))
+    with open_clients(fleet, replica) as clients:
+        worker = Worker(
+            target,
+            clients,
+            threads=threads or fleet.pull.threads,
+            max_messages=fleet.pull.max_messages,
+        )
+        run_worker(
+            worker,
+            health_port=health_port,
+            started=lambda: log.info("replicating to %s from %s", replica, fleet.subscription(replica)),
+        )
+    log.info("stopped")
