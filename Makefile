@@ -23,7 +23,7 @@ picture: .venv/.runtime ## The demo's report as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.development ## All tests, in JOBS processes; those that need the emulators skip without them
-	@# One process has the fleets of tests/emulator, the other all else: on 2 cores that is the fastest.
+	@# One process runs tests/emulator, whose tests share a fleet; the others run the rest beside it.
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
 
 check: locks lint types imports test ## Everything a change has to pass
