@@ -1,7 +1,7 @@
 """The shape of `fleet.yaml`: its keys, their types and defaults, and what each one means.
 
-One key's value is checked here; what keys mean together is `replication.configuration.parse`'s. The
-descriptions go into the JSON schema, for editors. A validator's text is the operator's: what is wrong, then the remedy.
+One key's value is checked here; what keys mean together is `replication.configuration.parse`'s. The descriptions go into
+the JSON schema, for editors. A validator's text is the operator's: what is wrong, then the remedy.
 """
 
 import difflib

@@ -1,8 +1,8 @@
 """One history: databases, topic, captures, workers and applications in one thread, one move at a time.
 
 Who moves next, and every fault, is drawn from the dice of the step (see `dice`). The code under test is the
-real one: `replication.apply.batch` is driven one effect at a time, `replication.changes.classify` one event at
-a time; this module is their world and writes down what happened.
+real one: `replication.apply.batch` is driven one effect at a time, `replication.changes.classify` one event at a time; this
+module is their world and writes down what happened.
 """
 
 import traceback

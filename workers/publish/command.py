@@ -125,6 +125,8 @@ def publish(
     *,
     rate: float,
     confirmed: Callable[[int], None],
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Publish, at most `rate` a second (0: as fast as it goes), and wait until Pub/Sub has all.
 
@@ -132,10 +134,10 @@ def publish(
     """
     waiting: deque[Future[str]] = deque()
     done = 0
-    began = time.monotonic()
+    began = now()
     for number, message in enumerate(messages):
         if rate:
-            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+            sleep(max(0.0, began + number / rate - now()))
         waiting.append(publisher.submit(message))
         while waiting and (len(waiting) >= UNCONFIRMED_MAX or waiting[0].done()):
             _confirm(waiting.popleft())
