@@ -1,75 +1,85 @@
-# Everything runs in .venv, which the first target that needs it makes from the lock.
+# Everything runs in .venv, which the first target that needs it makes from a lock (see .ci/install): the demo from
+# requirements.lock, all else from requirements-dev.lock.
 PYTHON ?= python3
 BIN := .venv/bin
 BACKEND ?= auto
 SEEDS ?= 20000
 MINUTES ?= 10
 SECONDS ?= 60
+JOBS ?= 2
 
-.PHONY: help demo picture test check lint types imports simulate replay planted soak fuzz bench bench-analytics lock clean
+.PHONY: help demo picture test check locks lint types imports simulate replay planted soak fuzz bench bench-analytics lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'Variables: PYTHON=$(PYTHON) (what .venv is made with), BACKEND=$(BACKEND) (auto, emulator or memory), CHANGES, SEED,'
+	@echo 'JOBS=$(JOBS), SEEDS=$(SEEDS), MINUTES=$(MINUTES), SECONDS=$(SECONDS). For example: make demo BACKEND=memory SEED=7'
 
-demo: .venv/.installed ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND=auto|emulator|memory)
+demo: .venv/.runtime ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND, CHANGES, SEED)
 	$(BIN)/firefleet demo --backend $(BACKEND) $(if $(CHANGES),--changes $(CHANGES)) $(if $(SEED),--seed $(SEED))
 
-picture: .venv/.installed ## The demo's report as demo.svg, for the README
+picture: .venv/.runtime ## The demo's report as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
-test: .venv/.installed ## All tests; those that need the emulators skip without them
-	@# What needs no fleet of its own runs beside the rest, in the time that the other leaves.
-	@trap 'kill $$beside' INT TERM; nice -n 19 $(BIN)/pytest --ignore=tests/emulator >.tests.log 2>&1 & beside=$$!; \
-	$(BIN)/pytest tests/emulator; status=$$?; wait $$beside || status=$$?; cat .tests.log; exit $$status
+test: .venv/.development ## All tests, in JOBS processes; those that need the emulators skip without them
+	@# One process runs tests/emulator, whose tests share a fleet; the others run the rest beside it.
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
 
-check: lint types imports test ## Everything a change has to pass
+check: locks lint types imports test ## Everything a change has to pass
 
-lint: .venv/.installed ## Lint and format, without changing anything
+locks: .venv/.development ## Each lock is complete: every requirement of every package is in it
+	$(BIN)/pytest --quiet tests/test_locks.py
+
+lint: .venv/.development ## Lint and format, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/.installed ## Strict types
+types: .venv/.development ## Strict types
 	$(BIN)/mypy
 
-imports: .venv/.installed ## Dependencies point one way
+imports: .venv/.development ## Dependencies point one way
 	$(BIN)/lint-imports
 
-simulate: .venv/.installed ## The core in a simulator, SEEDS histories on all cores, every fault and interleaving
+simulate: .venv/.development ## The core in a simulator, SEEDS histories on all cores, every fault and interleaving
 	$(BIN)/python -m tests.simulation run --seeds $(SEEDS)
 
-replay: .venv/.installed ## One history of the simulator with its trace: make replay SEED=7
+replay: .venv/.development ## One history of the simulator with its trace: make replay SEED=7
+	@test -n "$(SEED)" || { echo "Which history? A failing test prints its seed: make replay SEED=7" >&2; exit 2; }
 	$(BIN)/python -m tests.simulation replay $(SEED)
 
-planted: .venv/.installed ## Plant faults in the simulated core, one after the other: each must be found
+planted: .venv/.development ## Plant faults in the simulated core, one after the other: each must be found
 	$(BIN)/python -m tests.simulation planted
 
-soak: .venv/.installed ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
+soak: .venv/.development ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
 	$(BIN)/python -m tests.emulator.soak --minutes $(MINUTES)
 
-fuzz: .venv/.installed ## Coverage-guided fuzzing, for SECONDS, of everything that takes bytes from outside
-	$(BIN)/pip install --quiet "atheris>=3,<4"
+fuzz: .venv/.development ## Coverage-guided fuzzing, for SECONDS, of everything that takes bytes from outside
+	$(BIN)/pip install --quiet --no-deps atheris==3.0.0
 	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -max_len=4096
 
-bench: .venv/.installed ## How fast it is, beside its own ceiling and what one would write instead
+bench: .venv/.development ## How fast it is, beside its own ceiling and what one would write instead
 	$(BIN)/python -m tests.bench --chart bench.svg
 
-bench-analytics: .venv/.installed ## How fast the analytics worker is, and what it saves
+bench-analytics: .venv/.development ## How fast the analytics worker is, and what it saves
 	$(BIN)/python -m tests.bench.bench_analytics
 
-lock: ## Resolve the dependencies anew into requirements.lock
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet "pip-tools>=7.5"
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --upgrade \
-		--allow-unsafe --extra dev --output-file requirements.lock pyproject.toml
+# For every Python from 3.11 on and every platform at once (--universal).
+COMPILE = build/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --custom-compile-command "make lock" --extra build pyproject.toml
+
+lock: ## Resolve the dependencies anew into requirements.lock and requirements-dev.lock
+	$(PYTHON) -m venv --clear build/uv
+	build/uv/bin/pip install --quiet "uv>=0.9,<1"
+	$(COMPILE) --extra dev --upgrade --output-file requirements-dev.lock
+	$(COMPILE) --constraint requirements-dev.lock --upgrade --output-file requirements.lock
 
 clean: ## Remove what was made
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-		.coverage htmlcov .tests.log bench.json
+		.coverage htmlcov bench.json
 
-# Installed when the lock or the project's own description is newer than the last installation.
-.venv/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+.venv/.runtime: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" .ci/install runtime
+
+.venv/.development: requirements.lock requirements-dev.lock pyproject.toml
+	@PYTHON="$(PYTHON)" .ci/install development

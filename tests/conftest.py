@@ -26,8 +26,16 @@ settings.load_profile("firefleet")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.get_closest_marker("xdist_group"):
+        yield_to_fleets()
     if item.get_closest_marker("emulator"):
         require_emulators()
+
+
+@functools.cache
+def yield_to_fleets() -> None:
+    """Beside the process whose tests take longest, the others use what it leaves of the cores."""
+    os.nice(5)
 
 
 @functools.cache

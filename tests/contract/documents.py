@@ -5,8 +5,7 @@ from typing import Any
 
 from replication.documents.wire import Document, Value, Write, set_micros
 from replication.ports import Database, Found
-
-SECONDS = 10.0
+from tests.support.polling import PATIENCE_S
 
 Fields = Mapping[str, Any]
 
@@ -70,11 +69,11 @@ def _conditional(write: Any, exists: bool | None, update_time: int | None) -> An
 
 def put(database: Database, path: str, fields: Fields | None = None) -> int:
     """Write a whole document unconditionally; returns the commit time."""
-    return database.commit([overwrite(database, path, fields)], timeout=SECONDS)
+    return database.commit([overwrite(database, path, fields)], timeout=PATIENCE_S)
 
 
 def look(database: Database, path: str) -> Found:
-    [found] = database.read([path], timeout=SECONDS)
+    [found] = database.read([path], timeout=PATIENCE_S)
     return found
 
 
@@ -83,4 +82,4 @@ def fields_of(database: Database, path: str) -> dict[str, Any]:
 
 
 def codes(database: Database, *writes: Any) -> list[int]:
-    return [written.code for written in database.batch_write(writes, timeout=SECONDS)]
+    return [written.code for written in database.batch_write(writes, timeout=PATIENCE_S)]

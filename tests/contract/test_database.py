@@ -9,7 +9,6 @@ from replication.documents.wire import Document, Value, Write, micros
 from replication.errors import ConditionFailed, Refused
 from replication.ports import Database
 from tests.contract.documents import (
-    SECONDS,
     array,
     codes,
     fields_of,
@@ -22,6 +21,7 @@ from tests.contract.documents import (
     remove,
     text,
 )
+from tests.support.polling import PATIENCE_S
 
 OK, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION = 0, 3, 5, 6, 9
 MIB = 1_048_576
@@ -66,7 +66,7 @@ class TestRead:
     ) -> None:
         put(database, "c/3", {"n": integer(3)})
         put(database, "c/1", {"n": integer(1)})
-        found = database.read(["c/3", "c/2", "a/1", "c/1"], timeout=SECONDS)
+        found = database.read(["c/3", "c/2", "a/1", "c/1"], timeout=PATIENCE_S)
         assert [one.path for one in found] == ["c/3", "c/2", "a/1", "c/1"]
         assert [one.document is None for one in found] == [False, True, True, False]
         assert [one.update_time == 0 for one in found] == [False, True, True, False]
@@ -81,7 +81,7 @@ class TestRead:
 
     def test_a_created_again_document_has_a_new_create_time(self, database: Database) -> None:
         put(database, "c/1", {"n": integer(1)})
-        database.commit([remove(database, "c/1")], timeout=SECONDS)
+        database.commit([remove(database, "c/1")], timeout=PATIENCE_S)
         again = put(database, "c/1", {"n": integer(1)})
         assert micros(look(database, "c/1").document.create_time) == again
 
@@ -92,12 +92,12 @@ class TestRead:
         assert before <= first <= second < after
 
     def test_nothing_asked_is_nothing_found(self, database: Database) -> None:
-        assert database.read([], timeout=SECONDS) == []
+        assert database.read([], timeout=PATIENCE_S) == []
 
     @pytest.mark.parametrize("path", ["c", "c/1/d", "c//d/1", "c/.", "c/__x__", "__x__/1"])
     def test_a_path_that_cannot_be_a_documents_is_refused(self, database: Database, path: str) -> None:
         with pytest.raises(Refused):
-            database.read([path], timeout=SECONDS)
+            database.read([path], timeout=PATIENCE_S)
 
     def test_subcollections_and_any_script_are_paths(self, database: Database) -> None:
         put(database, "é ü/日本/__x/y__", {"n": integer(1)})
@@ -122,7 +122,7 @@ class TestValues:
 
     def test_what_the_caller_does_to_its_messages_does_not_reach_the_store(self, database: Database) -> None:
         write = overwrite(database, "c/1", {"m": mapping(a=integer(1))})
-        database.commit([write], timeout=SECONDS)
+        database.commit([write], timeout=PATIENCE_S)
         write.update.fields["m"].map_value.fields["a"].integer_value = 2
         look(database, "c/1").document.fields["m"].map_value.fields["a"].integer_value = 3
         assert fields_of(database, "c/1") == {"m": mapping(a=integer(1))}
@@ -130,7 +130,7 @@ class TestValues:
     def test_a_write_leaves_the_callers_message_as_it_was(self, database: Database) -> None:
         write = overwrite(database, "c/1", {"t": Value(timestamp_value={"nanos": 1_999})})
         before = write.SerializeToString(deterministic=True)
-        database.commit([write], timeout=SECONDS)
+        database.commit([write], timeout=PATIENCE_S)
         assert write.SerializeToString(deterministic=True) == before
 
 
@@ -163,18 +163,18 @@ class TestPreconditions:
     def test_one_that_fails_in_a_commit_raises(self, database: Database, condition: dict[str, Any]) -> None:
         put(database, "c/1", {"n": integer(0)})
         with pytest.raises(ConditionFailed):
-            database.commit([overwrite(database, "c/1", **condition)], timeout=SECONDS)
+            database.commit([overwrite(database, "c/1", **condition)], timeout=PATIENCE_S)
 
     def test_one_on_a_missing_document_in_a_commit_raises(self, database: Database) -> None:
         for condition in ({"exists": True}, {"update_time": 1}):
             with pytest.raises(ConditionFailed):
-                database.commit([remove(database, "c/1", **condition)], timeout=SECONDS)
+                database.commit([remove(database, "c/1", **condition)], timeout=PATIENCE_S)
 
     def test_an_update_time_finer_than_a_microsecond_is_refused(self, database: Database) -> None:
         write = overwrite(database, "c/1")
         write.current_document.update_time.nanos = 1
         with pytest.raises(Refused):
-            database.batch_write([write], timeout=SECONDS)
+            database.batch_write([write], timeout=PATIENCE_S)
 
 
 class TestTimes:
@@ -184,12 +184,12 @@ class TestTimes:
 
     def test_a_documents_commit_times_increase_over_its_deletion(self, database: Database) -> None:
         first = put(database, "c/1", {"n": integer(1)})
-        deleted = database.commit([remove(database, "c/1")], timeout=SECONDS)
+        deleted = database.commit([remove(database, "c/1")], timeout=PATIENCE_S)
         assert first < deleted < put(database, "c/1", {"n": integer(1)})
 
     def test_batch_write_reports_the_update_time_of_each(self, database: Database) -> None:
         [first, second] = database.batch_write(
-            [overwrite(database, "c/1"), overwrite(database, "c/2")], timeout=SECONDS
+            [overwrite(database, "c/1"), overwrite(database, "c/2")], timeout=PATIENCE_S
         )
         assert first.commit_time == look(database, "c/1").update_time
         assert second.commit_time == look(database, "c/2").update_time
@@ -201,9 +201,9 @@ class TestTimes:
         fields = {"n": integer(1), "m": mapping(a=integer(1), b=integer(2))}
         time = put(database, "c/1", fields)
         same = overwrite(database, "c/1", fields, update_time=time, **again)
-        [written] = database.batch_write([same], timeout=SECONDS)
+        [written] = database.batch_write([same], timeout=PATIENCE_S)
         assert (written.code, written.commit_time) == (OK, time)
-        assert database.commit([same], timeout=SECONDS) > time
+        assert database.commit([same], timeout=PATIENCE_S) > time
         assert look(database, "c/1").update_time == time
 
     def test_equal_numbers_of_different_types_are_a_change(self, database: Database) -> None:
@@ -229,7 +229,7 @@ class TestBatchWrite:
     def test_the_same_document_twice_refuses_everything(self, database: Database) -> None:
         twice = [overwrite(database, "c/1"), overwrite(database, "c/2"), remove(database, "c/1")]
         with pytest.raises(Refused):
-            database.batch_write(twice, timeout=SECONDS)
+            database.batch_write(twice, timeout=PATIENCE_S)
         assert look(database, "c/2").document is None
 
     def test_a_document_over_one_mebibyte_fails_alone(self, database: Database) -> None:
@@ -240,7 +240,7 @@ class TestBatchWrite:
             overwrite(database, "c/3"),
         )
         assert found == [OK, INVALID_ARGUMENT, OK]
-        assert [one.document is None for one in database.read(["c/1", "c/2", "c/3"], timeout=SECONDS)] == [
+        assert [one.document is None for one in database.read(["c/1", "c/2", "c/3"], timeout=PATIENCE_S)] == [
             False,
             True,
             False,
@@ -279,10 +279,10 @@ class TestBatchWrite:
     def test_a_request_over_ten_mebibytes_is_refused(self, database: Database) -> None:
         writes = [overwrite(database, f"c/{n}", {"x": text("x" * 1_000_000)}) for n in range(11)]
         with pytest.raises(Refused):
-            database.batch_write(writes, timeout=SECONDS)
+            database.batch_write(writes, timeout=PATIENCE_S)
 
     def test_nothing_to_write_is_nothing_written(self, database: Database) -> None:
-        assert database.batch_write([], timeout=SECONDS) == []
+        assert database.batch_write([], timeout=PATIENCE_S) == []
 
     @pytest.mark.parametrize(
         "fields",
@@ -309,25 +309,25 @@ class TestBatchWrite:
     ) -> None:
         for call in (database.batch_write, database.commit):
             with pytest.raises(Refused):
-                call([overwrite(database, "c/1"), overwrite(database, "c/2", fields)], timeout=SECONDS)
+                call([overwrite(database, "c/1"), overwrite(database, "c/2", fields)], timeout=PATIENCE_S)
         assert look(database, "c/1").document is None
 
     @pytest.mark.parametrize("path", ["", "c", "c/1/d", "c//d/1", "c/1/", "c/..", "c/__x__", "__x__/1"])
     def test_an_invalid_path_refuses_the_whole_request(self, database: Database, path: str) -> None:
         for make in (overwrite, remove):
             with pytest.raises(Refused):
-                database.batch_write([overwrite(database, "c/1"), make(database, path)], timeout=SECONDS)
+                database.batch_write([overwrite(database, "c/1"), make(database, path)], timeout=PATIENCE_S)
         assert look(database, "c/1").document is None
 
     def test_what_is_neither_update_nor_delete_is_refused(self, database: Database) -> None:
         with pytest.raises(Refused):
-            database.batch_write([Write()], timeout=SECONDS)
+            database.batch_write([Write()], timeout=PATIENCE_S)
 
     def test_a_delete_with_a_mask_is_refused(self, database: Database) -> None:
         write = remove(database, "c/1")
         write.update_mask.field_paths.append("a")
         with pytest.raises(Refused):
-            database.batch_write([write], timeout=SECONDS)
+            database.batch_write([write], timeout=PATIENCE_S)
 
     def test_values_nested_as_deep_as_allowed_are_stored(self, database: Database) -> None:
         put(database, "c/1", {"deep": nested(20)})
@@ -392,7 +392,7 @@ class TestMasks:
     )
     def test_what_is_no_field_path_is_refused(self, database: Database, path: str) -> None:
         with pytest.raises(Refused):
-            database.batch_write([overwrite(database, "c/1", mask=[path])], timeout=SECONDS)
+            database.batch_write([overwrite(database, "c/1", mask=[path])], timeout=PATIENCE_S)
 
 
 class TestCommit:
@@ -400,9 +400,9 @@ class TestCommit:
         put(database, "c/2", {"n": integer(1)})
         time = database.commit(
             [overwrite(database, "c/1"), overwrite(database, "c/2"), overwrite(database, "d/1")],
-            timeout=SECONDS,
+            timeout=PATIENCE_S,
         )
-        found = database.read(["c/1", "c/2", "d/1"], timeout=SECONDS)
+        found = database.read(["c/1", "c/2", "d/1"], timeout=PATIENCE_S)
         assert [one.update_time for one in found] == [time] * 3
 
     def test_one_failed_condition_leaves_everything_as_it_was(self, database: Database) -> None:
@@ -413,14 +413,14 @@ class TestCommit:
             remove(database, "c/3", exists=True),
         ]
         with pytest.raises(ConditionFailed):
-            database.commit(writes, timeout=SECONDS)
+            database.commit(writes, timeout=PATIENCE_S)
         assert look(database, "c/1").document is None
         assert look(database, "c/2").update_time == time
 
     def test_one_oversize_document_refuses_everything(self, database: Database) -> None:
         with pytest.raises(Refused):
             database.commit(
-                [overwrite(database, "c/1"), overwrite(database, "c/2", too_large())], timeout=SECONDS
+                [overwrite(database, "c/1"), overwrite(database, "c/2", too_large())], timeout=PATIENCE_S
             )
         assert look(database, "c/1").document is None
 
@@ -431,7 +431,7 @@ class TestCommit:
             overwrite(database, "c/2", {"a": ONE}),
             remove(database, "c/2", exists=True),
         ]
-        time = database.commit(writes, timeout=SECONDS)
+        time = database.commit(writes, timeout=PATIENCE_S)
         assert fields_of(database, "c/1") == {"a": ONE, "b": TWO}
         assert look(database, "c/1").update_time == time
         assert look(database, "c/2").document is None
@@ -443,7 +443,9 @@ class TestCreateGuard:
     TOMBSTONE = "_repl_tombstones/ab"
 
     def create(self, database: Database, guard: Any) -> int:
-        return database.commit([overwrite(database, "c/1", {"n": ONE}, exists=False), guard], timeout=SECONDS)
+        return database.commit(
+            [overwrite(database, "c/1", {"n": ONE}, exists=False), guard], timeout=PATIENCE_S
+        )
 
     def test_an_absent_tombstone_lets_it_land_and_stays_absent(self, database: Database) -> None:
         time = self.create(database, remove(database, self.TOMBSTONE, exists=False))
@@ -470,7 +472,7 @@ class TestCreateGuard:
         if change == "replaced":
             put(database, self.TOMBSTONE, {"path": text("c/1"), "n": ONE})
         else:
-            database.commit([remove(database, self.TOMBSTONE)], timeout=SECONDS)
+            database.commit([remove(database, self.TOMBSTONE)], timeout=PATIENCE_S)
         with pytest.raises(ConditionFailed):
             self.create(database, overwrite(database, self.TOMBSTONE, mask=[], update_time=read))
         assert look(database, "c/1").document is None

@@ -9,22 +9,23 @@ import pytest
 from replication.errors import Refused
 from replication.ports import Message, Received, Subscription
 from tests.contract.conftest import Stream
-
-SECONDS = 10.0
+from tests.support.polling import PATIENCE_S, eventually
 
 
 def publish(stream: Stream, *messages: Message) -> list[str]:
     futures: list[Future[str]] = [stream.publisher.submit(message) for message in messages]
-    return [future.result(SECONDS) for future in futures]
+    return [future.result(PATIENCE_S) for future in futures]
 
 
 def pull_ids(subscription: Subscription, wanted: Iterable[str]) -> dict[str, Received]:
     """Pull until every id in `wanted` has been delivered; what else comes is returned too."""
     received: dict[str, Received] = {}
-    deadline = time.monotonic() + SECONDS
-    while not received.keys() >= set(wanted):
-        assert time.monotonic() < deadline, f"only {sorted(received)} of {sorted(wanted)} within {SECONDS} s"
-        received |= {one.id: one for one in subscription.pull(100, timeout=1)}
+
+    def complete() -> bool:
+        received.update({one.id: one for one in subscription.pull(100, timeout=1)})
+        return received.keys() >= set(wanted)
+
+    eventually(complete)
     return received
 
 
@@ -85,19 +86,19 @@ def test_an_extension_is_counted_from_now(stream: Stream) -> None:
 def test_a_pull_takes_no_more_than_its_limit(stream: Stream) -> None:
     ids = publish(stream, *[Message(b"x")] * 5)
     seen: list[str] = []
-    deadline = time.monotonic() + SECONDS
-    while len(seen) < len(ids):
-        assert time.monotonic() < deadline, f"only {seen} of {ids}"
+
+    def complete() -> bool:
         pulled = stream.subscription.pull(2, timeout=1)
         assert len(pulled) <= 2
-        seen += [one.id for one in pulled]
+        seen.extend(one.id for one in pulled)
+        return len(seen) >= len(ids)
+
+    eventually(complete)
     assert sorted(seen) == sorted(ids)
 
 
-def test_an_empty_subscription_answers_with_nothing_within_the_timeout(stream: Stream) -> None:
-    start = time.monotonic()
+def test_an_empty_subscription_answers_with_nothing(stream: Stream) -> None:
     assert stream.subscription.pull(10, timeout=0.5) == []
-    assert time.monotonic() - start < 5
 
 
 def test_nothing_to_acknowledge_or_extend_is_no_error(stream: Stream) -> None:
@@ -123,5 +124,5 @@ def test_what_pubsub_never_takes_is_refused_and_nothing_else_with_it(stream: Str
     refused = stream.publisher.submit(message)
     [id] = publish(stream, Message(b"good"))
     with pytest.raises(Refused):
-        refused.result(SECONDS)
+        refused.result(PATIENCE_S)
     assert set(pull_ids(stream.subscription, [id])) == {id}

@@ -16,7 +16,8 @@ from replication.adapters.memory import Change, MemoryDatabase
 from replication.configuration.parse import Replica
 from replication.documents.wire import DocumentEventData, micros
 from replication.ports import Database
-from tests.contract.documents import SECONDS, integer, mapping, overwrite, put, remove
+from tests.contract.documents import integer, mapping, overwrite, put, remove
+from tests.support.polling import PATIENCE_S
 from workers.local.emulators import FirestoreEmulator
 from workers.setup.provision import register_trigger
 
@@ -47,7 +48,7 @@ def watched(backend: str, project: str) -> Iterator[Watched]:
     changes: queue.Queue[Change] = queue.Queue()
 
     def next_change() -> Change:
-        return changes.get(timeout=SECONDS)
+        return changes.get(timeout=PATIENCE_S)
 
     if backend == "memory":
         database = MemoryDatabase(
@@ -88,7 +89,7 @@ def receiver(changes: "queue.Queue[Change]") -> Iterator[str]:
             yield f"127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-            thread.join(SECONDS)
+            thread.join(PATIENCE_S)
 
 
 def test_events_bring_states_names_and_times(watched: Watched) -> None:
@@ -104,14 +105,14 @@ def test_events_bring_states_names_and_times(watched: Watched) -> None:
 
     created = put(database, path, {"n": integer(1), "m": mapping(a=integer(1))})
     bring((1, created, created), None)
-    updated = database.commit([overwrite(database, path, {"n": integer(2)}, mask=["n"])], timeout=SECONDS)
+    updated = database.commit([overwrite(database, path, {"n": integer(2)}, mask=["n"])], timeout=PATIENCE_S)
     bring((2, created, updated), (1, created, created))
     # Production sends nothing for the next two; the emulator does, and so must what imitates it.
-    database.commit([overwrite(database, path, mask=[], update_time=updated)], timeout=SECONDS)
+    database.commit([overwrite(database, path, mask=[], update_time=updated)], timeout=PATIENCE_S)
     bring((2, created, updated), (2, created, updated))
-    database.commit([remove(database, path)], timeout=SECONDS)
+    database.commit([remove(database, path)], timeout=PATIENCE_S)
     bring(None, (2, created, updated))
-    database.commit([remove(database, path, exists=False)], timeout=SECONDS)
+    database.commit([remove(database, path, exists=False)], timeout=PATIENCE_S)
     bring(None, None)
     again = put(database, path, {"n": integer(3)})
     bring((3, again, again), None)

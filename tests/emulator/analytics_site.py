@@ -21,6 +21,7 @@ from replication.adapters.pubsub import PubsubAdmin, open_subscription
 from replication.analytics.reader import read_events
 from replication.configuration.analytics import Analytics
 from replication.ports import Received, SubscriptionSettings
+from tests.support.polling import PATIENCE_S
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.local.emulators import free_port
@@ -218,7 +219,7 @@ class Site:
     def read(self, *arguments: str) -> list[dict[str, Any]]:
         """What `firefleet analytics read` prints."""
         command = [str(FIREFLEET), "--config", str(self.path), "analytics", "read", "--replica", "eu"]
-        done = subprocess.run([*command, *arguments], capture_output=True, timeout=120, check=False)
+        done = subprocess.run([*command, *arguments], capture_output=True, timeout=PATIENCE_S, check=False)
         assert done.returncode == 0, done.stderr.decode()[-2000:]
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -18,9 +18,9 @@ from google.cloud import firestore
 from google.cloud.firestore_v1._helpers import encode_dict
 
 from replication.documents.wire import Document, micros
+from tests.support.polling import PATIENCE_S
 
 Op = Literal["set", "update", "delete"]
-_CALL_S_MAX = 30.0
 HOT_DOCUMENTS = 12
 _ids = itertools.count(1)
 
@@ -69,21 +69,21 @@ class Writer:
     def set(self, path: str, **fields: Any) -> None:
         """Write a document whole."""
         fields = self._told_apart(fields)
-        result = self.client.document(path).set(fields, timeout=_CALL_S_MAX)
+        result = self.client.document(path).set(fields, timeout=PATIENCE_S)
         self._note(path, "set", fields, result.update_time)
 
     def update(self, path: str, **fields: Any) -> None:
         """Change some fields; nothing where there is no document."""
         fields = self._told_apart(fields)
         try:
-            result = self.client.document(path).update(fields, timeout=_CALL_S_MAX)
+            result = self.client.document(path).update(fields, timeout=PATIENCE_S)
         except NotFound:
             return
         self._note(path, "update", fields, result.update_time)
 
     def delete(self, path: str) -> None:
         """Delete a document."""
-        time = self.client.document(path).delete(timeout=_CALL_S_MAX)
+        time = self.client.document(path).delete(timeout=PATIENCE_S)
         self._note(path, "delete", {}, time)
 
     def _told_apart(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Application:
     def run(self, size: Size) -> list[Write]:
         """Write it all; the log, in no order."""
         lanes = [(replica, lane) for lane in range(size.lanes) for replica in self._clients]
-        barriers = [threading.Barrier(len(self._clients), timeout=_CALL_S_MAX) for _ in range(size.lanes)]
+        barriers = [threading.Barrier(len(self._clients), timeout=PATIENCE_S) for _ in range(size.lanes)]
 
         def write(place: tuple[str, int]) -> list[Write]:
             replica, lane = place

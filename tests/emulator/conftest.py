@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.emulator)
+            # Run by one process: they share their fleet.
+            item.add_marker(pytest.mark.xdist_group("fleet"))
     items.sort(key=_waits_for_an_outage)
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from google.cloud import firestore
 
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.fleet import LocalFleet
 
 _BATCH_MAX = 500
@@ -53,7 +53,7 @@ class Outage:
 
     def last(self, seconds: float) -> None:
         """Wait until it has lasted so long."""
-        eventually(lambda: self.seconds >= seconds, seconds + 1, every=0.1)
+        eventually(lambda: self.seconds >= seconds, seconds + PATIENCE_S, every=0.1)
 
     def end(self) -> None:
         """Let the emulator go on; again does nothing."""

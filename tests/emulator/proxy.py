@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.support.polling import PATIENCE_S
+
 _T = TypeVar("_T")
 _CHUNK_BYTES = 1 << 16
 _CHUNKS_MAX = 64
 """On their way in one direction of a connection; then its sender has to wait."""
-_CONTROL_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +88,11 @@ class Proxy:
         self.close()
 
     def _do(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CONTROL_S_MAX)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CONTROL_S_MAX)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     async def _meet(self, fault: Fault) -> None:

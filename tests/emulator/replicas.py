@@ -14,7 +14,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.types import StructuredQuery
 
 from replication.documents.wire import Document, micros
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.fleet import LocalFleet, TopicReader
 
 METADATA = "_repl"
@@ -151,12 +151,12 @@ class Replicas:
             if path.count("/") == 1 and stored.fields["kind"].string_value == kind
         }
 
-    def equal(self, *, below: str = "", timeout: float = 10.0) -> dict[str, bytes]:
+    def equal(self, *, below: str = "", timeout: float = PATIENCE_S) -> dict[str, bytes]:
         """Wait until all replicas hold the same documents, and return them."""
         eventually(lambda: not self.differences(below=below), timeout, every=0.5)
         return next(iter(self.contents(below=below).values()))
 
-    def at_rest(self, *, seconds: float = 5.0, timeout: float = 30.0) -> None:
+    def at_rest(self, *, seconds: float = 5.0, timeout: float = PATIENCE_S) -> None:
         """Wait until for so many seconds no document of any replica and no message has moved."""
         still = _Still(seconds)
         eventually(

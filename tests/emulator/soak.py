@@ -37,6 +37,8 @@ FAULT_LASTS_S = 10.0
 REDELIVERED_S = 100.0
 """After a kill: the acknowledgement deadline of 60 s, how late Pub/Sub's emulator may be, and the work."""
 SETTLE_S_MAX = 180.0
+STOP_S_MAX = 10.0
+"""Cloud Run kills that long after SIGTERM."""
 STEPS = 12
 ROUND_EVERY_S = 10.0
 HEAP_GB = 6
@@ -75,7 +77,11 @@ class Slope:
 
 @dataclass(slots=True)
 class Report:
-    """What the run found; `losses` also has values that came back or that nobody wrote."""
+    """What the run found.
+
+    `losses` also has values that came back or that no one wrote; `stop_s_max` is the longest time from SIGTERM
+    to the end of a worker or of capture.
+    """
 
     minutes: float = 0.0
     rounds: int = 0
@@ -85,13 +91,15 @@ class Report:
     divergence: list[str] = field(default_factory=list)
     dead_letters: int = 0
     restless: bool = False
+    stop_s_max: float = 0.0
     slopes: list[Slope] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
         """Whether anything is wrong."""
         steep = any(slope.too_steep for slope in self.slopes)
-        return bool(self.losses or self.divergence or self.dead_letters or self.restless or steep)
+        slow = self.stop_s_max > STOP_S_MAX
+        return bool(self.losses or self.divergence or self.dead_letters or self.restless or slow or steep)
 
 
 class Memory:
@@ -254,13 +262,21 @@ class Soak:
     def _harms(self) -> dict[str, Callable[[], None]]:
         return {
             f"kill -9 {KILLED}'s worker": lambda: self._fleet.workers[KILLED][0].restart(timeout=120),
+            f"SIGTERM to {SPARED}'s worker": lambda: self._terminate(self._fleet.workers[SPARED][0]),
             f"{PROXIED}'s link is half-open": lambda: self._link(Fault(half_open=True)),
             "kill -9 capture": lambda: self._fleet.capture.restart(timeout=120),
+            "SIGTERM to capture": lambda: self._terminate(self._fleet.capture),
             f"{SPARED}'s database is frozen": self._freeze,
             f"kill -9 {PROXIED}'s worker": lambda: self._fleet.workers[PROXIED][0].restart(timeout=120),
             f"{PROXIED}'s link is cut again and again": lambda: self._link(Fault(cut_after=20_000)),
             f"{PROXIED}'s link is slow": lambda: self._link(Fault(delay=0.3)),
         }
+
+    def _terminate(self, process: Process) -> None:
+        began = time.monotonic()
+        process.terminate(timeout=120)
+        self.report.stop_s_max = max(self.report.stop_s_max, round(time.monotonic() - began, 1))
+        process.restart(timeout=120)
 
     def _freeze(self) -> None:
         with Outage(self._fleet, SPARED):
@@ -289,6 +305,7 @@ def lines(report: Report) -> Iterator[str]:
     """The report to read."""
     yield f"{report.minutes} min, {report.rounds} rounds, {report.writes} writes, {len(report.faults)} faults"
     yield f"lost {len(report.losses)}, different {len(report.divergence)}, dead letters {report.dead_letters}"
+    yield f"ended {report.stop_s_max} s after SIGTERM at most (promised: {STOP_S_MAX:.0f} s)"
     yield "still moving at the end" if report.restless else "at rest"
     for slope in report.slopes:
         note = "" if slope.seconds >= JUDGED_S_MIN else " (too short to judge)"

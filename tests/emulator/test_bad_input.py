@@ -15,10 +15,8 @@ from replication.documents.wire import Document, DocumentEventData, set_micros, 
 from replication.ports import Message, Received
 from tests.emulator.metrics import Collector
 from tests.emulator.replicas import Replicas
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.fleet import LocalFleet
-
-pytestmark = pytest.mark.timeout(120)
 
 NOW = 1_790_000_000_000_000
 """µs; before these tests run, so that no time is ahead of a document."""
@@ -94,7 +92,7 @@ def test_what_cannot_be_applied_is_kept_with_its_reason_and_holds_up_nobody(
         return [one for one in found if one.message.attributes["id"] not in known]
 
     targets = {"us", "apac"} | ({"eu"} if make in (without_attributes, unknown_replica) else set())
-    eventually(lambda: {one.message.attributes["target"] for one in letters()} >= targets, 30, every=0.5)
+    eventually(lambda: {one.message.attributes["target"] for one in letters()} >= targets, every=0.5)
     for one in letters():
         assert one.message.data == bad.data
         assert one.message.attributes["mine"] == "kept"
@@ -103,17 +101,16 @@ def test_what_cannot_be_applied_is_kept_with_its_reason_and_holds_up_nobody(
     for replica in ("us", "apac"):
         eventually(
             lambda replica=replica: len(replicas.contents(below=f"around/{name}-")[replica]) == 10,
-            30,
             every=0.5,
         )
-    assert eventually(lambda: metrics.total("firefleet.dead_letters", reason=reason) > counted, 15)
+    assert eventually(lambda: metrics.total("firefleet.dead_letters", reason=reason) > counted)
 
 
 def publish(fleet: LocalFleet, messages: list[Message]) -> None:
     opened = open_publisher(fleet.fleet.project, fleet.fleet.topic, emulator_host=fleet.pubsub.host)
     with closing(opened) as publisher:
         for sent in [publisher.submit(message) for message in messages]:
-            sent.result(timeout=20)
+            sent.result(PATIENCE_S)
 
 
 HEADERS = {
@@ -140,14 +137,16 @@ def test_capture_refuses_what_is_no_event(
     fleet: LocalFleet, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(fleet.capture.url, body, headers), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(fleet.capture.url, body, headers), timeout=PATIENCE_S)
     assert refused.value.code == status
     with refused.value as answer:
         assert len(answer.read()) > 20, "it says what is wrong"
 
 
 def run(fleet: LocalFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(fleet.command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        fleet.command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
 
 def test_a_replica_that_is_not_in_the_config_is_a_usage_error(fleet: LocalFleet) -> None:
@@ -162,7 +161,7 @@ def test_a_mistake_in_the_config_names_its_line_and_key(fleet: LocalFleet, tmp_p
     broken = tmp_path / "fleet.yaml"
     broken.write_text(fleet.config_path.read_text().replace("mode: local", "mode: locale"))
     command: list[Any] = [part if part != str(fleet.config_path) else broken for part in fleet.command("check")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert "fleet.yaml:" in done.stderr
     assert "mode" in done.stderr

@@ -1,26 +1,19 @@
-"""Whatever is killed, stopped or unreachable: nothing is lost, and nobody else is held up.
+"""Whatever is killed, stopped or unreachable: nothing is lost, and no one else is delayed.
 
 Every worker and emulator is a process of its own here, and is really killed or frozen.
 """
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.emulator.outage import Outage, count, write_many
 from tests.emulator.replicas import Replicas
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, REDELIVERY_PATIENCE_S, eventually
 from workers.local.fleet import LocalFleet
 from workers.local.process import Process
 
-pytestmark = pytest.mark.timeout(180)
-
 BACKLOG = 1500
-DRAIN_S_MAX = 10.0
-"""Cloud Run kills that long after SIGTERM."""
-REDELIVERY_S_MAX = 60.0 + 30.0
-"""Pub/Sub delivers again what a killed worker held when its acknowledgement deadline is over, or soon after."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +39,11 @@ def in_the_middle(
 ) -> Process:
     """A replica's worker that has just begun with a backlog, which the one `elsewhere` has done with."""
     worker = only_worker(fleet, replica)
-    worker.terminate()
+    worker.terminate(timeout=PATIENCE_S)
     write_many(replicas.clients["eu"], collection, BACKLOG)
-    eventually(lambda: count(replicas.clients[elsewhere], collection) == BACKLOG, 60, every=0.1)
+    eventually(lambda: count(replicas.clients[elsewhere], collection) == BACKLOG, every=0.1)
     worker.restart()
-    eventually(lambda: count(replicas.clients[replica], collection) > 0, 30, every=0.005)
+    eventually(lambda: count(replicas.clients[replica], collection) > 0, every=0.005)
     return worker
 
 
@@ -65,22 +58,16 @@ def written_once(replicas: Replicas, replica: str, collection: str) -> bool:
     return bool(found) and all(stored.create_time == stored.update_time for stored in found)
 
 
-def test_a_worker_that_is_told_to_end_does_so_in_time_and_another_one_goes_on_at_once(
+def test_a_worker_that_is_told_to_end_releases_what_it_did_not_apply_and_another_one_goes_on(
     fleet: LocalFleet, replicas: Replicas
 ) -> None:
-    # Nobody else waits for it: `us` has it all meanwhile.
+    # No one else waits for it: `us` has it all meanwhile.
     worker = in_the_middle(fleet, replicas, "apac", "drained", elsewhere="us")
     apac = replicas.clients["apac"]
-    told = time.monotonic()
-    assert worker.terminate(timeout=30) == 0
-    took = time.monotonic() - told
-    held = count(apac, "drained")
-    print(f"\nSIGTERM: {held} of {BACKLOG} applied, ended after {took:.1f} s")
-    assert took < DRAIN_S_MAX
-    assert held < BACKLOG, "it was in the middle"
+    assert worker.terminate(timeout=PATIENCE_S) == 0
+    assert count(apac, "drained") < BACKLOG, "it was in the middle"
     worker.restart()
-    # Well before the acknowledgement deadline: it had released what it did not apply.
-    eventually(lambda: count(apac, "drained") == BACKLOG, 45, every=0.1)
+    eventually(lambda: count(apac, "drained") == BACKLOG, every=0.1)
     replicas.equal(below="drained/")
     assert written_once(replicas, "apac", "drained")
 
@@ -89,34 +76,32 @@ def test_a_worker_frozen_for_a_while_loses_nothing(fleet: LocalFleet, replicas: 
     worker = only_worker(fleet, "apac")
     worker.pause()
     write_many(replicas.clients["us"], "frozen", 100)
-    eventually(lambda: count(replicas.clients["eu"], "frozen") == 100, 30, every=0.1)
+    eventually(lambda: count(replicas.clients["eu"], "frozen") == 100, every=0.1)
     assert count(replicas.clients["apac"], "frozen") == 0
-    assert worker.get("/live")[0] == 0
+    assert worker.get("/live", timeout=1)[0] == 0
     worker.resume()
-    replicas.equal(below="frozen/", timeout=30)
+    replicas.equal(below="frozen/")
 
 
-def test_a_database_that_hangs_for_20_seconds_holds_up_only_itself(
-    fleet: LocalFleet, replicas: Replicas
-) -> None:
+def test_a_database_that_hangs_for_20_seconds_delays_only_itself(fleet: LocalFleet, replicas: Replicas) -> None:
     worker = only_worker(fleet, "apac")
     others = Replicas(fleet, only=("eu", "us"))
     eu, us = others.clients["eu"], others.clients["us"]
     write_many(eu, "hanging", 10)
-    replicas.equal(below="hanging/", timeout=30)
+    replicas.equal(below="hanging/")
     with Outage(fleet, "apac") as outage:
         write_many(eu, "hanging", 200)
         us.document("hanging/0").delete()
         us.document("hanging/1").update({"changed": True})
-        held = others.equal(below="hanging/", timeout=15)
-        assert outage.seconds < 20
+        # While it hangs: the others do not wait for it.
+        held = others.equal(below="hanging/")
         assert (len(held), "hanging/0" in held) == (199, False)
         # It says that it cannot work, and nobody must restart it for that.
-        assert eventually(lambda: worker.get("/ready")[0] == 503, 20)
+        assert eventually(lambda: worker.get("/ready")[0] == 503)
         assert worker.get("/live")[0] == 200
         outage.last(20)
-    assert replicas.equal(below="hanging/", timeout=30) == held
-    assert eventually(lambda: worker.get("/ready")[0] == 200, 15)
+    assert replicas.equal(below="hanging/") == held
+    assert eventually(lambda: worker.get("/ready")[0] == 200)
     assert worker.running
 
 
@@ -127,12 +112,12 @@ def test_capture_killed_between_events_loses_none(fleet: LocalFleet, replicas: R
     write_many(replicas.clients["us"], "recaptured", 400)
     assert eventually(lambda: fleet.stand_in_stats()["retried"] > before)
     fleet.capture.restart()
-    assert len(replicas.equal(below="recaptured/", timeout=60)) == 400
+    assert len(replicas.equal(below="recaptured/")) == 400
 
 
 def test_a_backlog_whose_worker_was_killed_is_applied_once_and_wholly(replicas: Replicas) -> None:
     us = replicas.clients["us"]
-    eventually(lambda: count(us, "killed") == BACKLOG, REDELIVERY_S_MAX, every=0.5)
+    eventually(lambda: count(us, "killed") == BACKLOG, REDELIVERY_PATIENCE_S, every=0.5)
     replicas.equal(below="killed/")
     assert written_once(replicas, "us", "killed")
     assert not any(path.startswith("killed/") for path in replicas.conflicts())
@@ -145,10 +130,10 @@ def test_pubsub_that_hangs_for_a_while_loses_nothing(fleet: LocalFleet, replicas
     try:
         write_many(replicas.clients["us"], "unpublished", 50)
         # Capture has taken them, and answers nobody before Pub/Sub has them.
-        eventually(lambda: fleet.stand_in_stats()["in_flight"] >= 50, 30)
-        assert eventually(lambda: worker.get("/ready")[0] == 503, 30)
+        eventually(lambda: fleet.stand_in_stats()["in_flight"] >= 50)
+        assert eventually(lambda: worker.get("/ready")[0] == 503)
         assert worker.get("/live")[0] == 200
     finally:
         fleet.pubsub.resume()
-    assert len(replicas.equal(below="unpublished/", timeout=60)) == 50
-    assert eventually(lambda: worker.get("/ready")[0] == 200, 15)
+    assert len(replicas.equal(below="unpublished/")) == 50
+    assert eventually(lambda: worker.get("/ready")[0] == 200)

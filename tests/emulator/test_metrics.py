@@ -13,14 +13,10 @@ from replication.adapters.pubsub import open_publisher
 from replication.ports import Message
 from tests.emulator.metrics import Collector, Labels, Point
 from tests.emulator.replicas import Replicas
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.fleet import LocalFleet, TopicReader
 
-pytestmark = pytest.mark.timeout(120)
-
 COUNT = 30
-EXPORT_S = 10.0
-"""Longer than the interval of the export, and room."""
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +30,19 @@ def lagged(topic: TopicReader, replicas: Replicas) -> None:
     """Documents written at `eu` that have arrived everywhere."""
     for number in range(COUNT):
         replicas.clients["eu"].document(f"lagged/{number}").set({"number": number})
-    assert len(replicas.equal(below="lagged/", timeout=30)) == COUNT
+    assert len(replicas.equal(below="lagged/")) == COUNT
 
 
 def publish(fleet: LocalFleet, message: Message) -> None:
     host = fleet.pubsub.host
     with closing(open_publisher(fleet.fleet.project, fleet.fleet.topic, emulator_host=host)) as publisher:
-        publisher.submit(message).result(timeout=20)
+        publisher.submit(message).result(PATIENCE_S)
 
 
 @pytest.mark.parametrize("target", ["us", "apac"])
 def test_the_lag_is_the_time_from_commit_to_commit(replicas: Replicas, metrics: Collector, target: str) -> None:
     labels = {"source": "eu", "target": target, "collection": "lagged"}
-    eventually(lambda: metrics.count("firefleet.replication.lag", **labels) == COUNT, EXPORT_S)
+    eventually(lambda: metrics.count("firefleet.replication.lag", **labels) == COUNT)
     found = replicas.everything()
     lag_us = sum(
         found[target][path].update_time - stored.update_time
@@ -54,7 +50,7 @@ def test_the_lag_is_the_time_from_commit_to_commit(replicas: Replicas, metrics: 
         if path.startswith("lagged/")
     )
     assert metrics.total("firefleet.replication.lag", **labels) == pytest.approx(lag_us / 1e6, abs=1e-4)
-    assert 0 < lag_us / 1e6 / COUNT < 30
+    assert lag_us > 0
     assert metrics.total("firefleet.changes", outcome="applied", **labels) == COUNT
 
 
@@ -62,7 +58,7 @@ def test_the_age_of_a_change_is_less_than_its_lag(metrics: Collector) -> None:
     """It ends when the worker has the change, before it is written."""
     for target in ("us", "apac"):
         labels = {"source": "eu", "target": target, "collection": "lagged"}
-        eventually(partial(metrics.count, "firefleet.replication.record_age", **labels), EXPORT_S)
+        eventually(partial(metrics.count, "firefleet.replication.record_age", **labels))
         age = metrics.total("firefleet.replication.record_age", **labels)
         assert 0 < age < metrics.total("firefleet.replication.lag", **labels)
 
@@ -77,7 +73,7 @@ def test_every_metric_of_the_contract_has_its_unit_and_its_attributes(metrics: C
         ("firefleet.apply.duration", "s", {"target"}),
         ("firefleet.inflight", "", {"target"}),
     ):
-        point = eventually(partial(metrics.points, name, target="us"), EXPORT_S)[0]
+        point = eventually(partial(metrics.points, name, target="us"))[0]
         assert (point.unit, {label for label, _ in point.labels}) == (unit, attributes), name
 
 
@@ -104,10 +100,10 @@ def test_a_conflict_is_counted_with_its_policy_and_its_winner(
     replicas.clients["us"].document("contended/1").set({"at": "us"})
     assert fleet.stand_in is not None
     fleet.stand_in.post("/resume")
-    [body] = replicas.equal(below="contended/", timeout=30).values()
+    [body] = replicas.equal(below="contended/").values()
     assert b"us" in body
     # By one replica at least: the others may hear of its decision before they have to take it themselves.
-    eventually(partial(metrics.points, "firefleet.conflicts", collection="contended"), EXPORT_S)
+    eventually(partial(metrics.points, "firefleet.conflicts", collection="contended"))
     counted = {
         point.labels - place(point) for point in metrics.points("firefleet.conflicts", collection="contended")
     }
@@ -127,17 +123,13 @@ def test_changes_are_counted_by_what_became_of_them(
         return metrics.total("firefleet.changes", outcome=outcome, **labels)
 
     replicas.clients["eu"].document("counted/1").set({"n": 1})
-    replicas.equal(below="counted/", timeout=30)
+    replicas.equal(below="counted/")
     [first] = [one.message for one in topic.messages() if b"/counted/1" in one.message.data]
     publish(fleet, first)
-    assert eventually(
-        lambda: metrics.total("firefleet.changes", outcome="duplicate", collection="counted"), EXPORT_S
-    )
+    assert eventually(lambda: metrics.total("firefleet.changes", outcome="duplicate", collection="counted"))
     replicas.clients["eu"].document("counted/1").update({"n": 2})
-    replicas.equal(below="counted/", timeout=30)
+    replicas.equal(below="counted/")
     publish(fleet, first)
-    assert eventually(
-        lambda: metrics.total("firefleet.changes", outcome="stale", collection="counted"), EXPORT_S
-    )
+    assert eventually(lambda: metrics.total("firefleet.changes", outcome="stale", collection="counted"))
     # What the workers wrote came back to capture, and went no further.
-    assert eventually(lambda: became("echo", source="us"), EXPORT_S)
+    assert eventually(lambda: became("echo", source="us"))

@@ -16,6 +16,7 @@ from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Value
 from replication.errors import Transient
 from replication.ports import Found, Message, Publisher
+from tests.support.polling import PATIENCE_S
 from workers.capture.app import LIMITS, Limits, build_app
 from workers.runtime.serving import ServerThread
 
@@ -118,7 +119,7 @@ class Served:
         body: bytes | Iterator[bytes] = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
@@ -163,4 +164,4 @@ def in_memory(*, publisher: Publisher | None = None, limits: Limits = LIMITS) ->
 
 def connected(served: Served) -> socket.socket:
     address = urlsplit(served.url)
-    return socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=PATIENCE_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.polling import PATIENCE_S
 from workers import logs
 from workers.cli import COMMANDS, main
 from workers.config import ConfigFile
@@ -46,7 +47,7 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
         "finally: print(sorted(m for m in sys.modules if m.startswith(('workers.', 'google', 'pydantic'))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
     assert "['workers.cli']" in done.stdout
@@ -214,7 +215,7 @@ def test_log_lines_go_to_standard_error_once_from_the_level_up_and_libraries_onl
         "print('output')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout == "output\n"
     lines = [json.loads(line) for line in done.stderr.splitlines()]

@@ -51,7 +51,8 @@ _JVM_OPTIONS = "-Xms{heap_gb}g -Xmx{heap_gb}g -Xmn256m -XX:+UseSerialGC -XX:+Exi
 # leader; the shell beside it waits for the end of the pipe on standard input, even while the group is paused.
 LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 180.0
+"""A machine with other work is many times slower."""
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _LOG_TAIL_BYTES = 4_000

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from workers.local.emulators import LEASH, StartFailed
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
+"""A machine with other work is many times slower."""
 _STOP_SECONDS = 12.0
 """Longer than the 10 s in which every process of this project ends after SIGTERM."""
 _POLL_SECONDS = 0.02
@@ -78,11 +79,11 @@ class Process:
             time.sleep(_POLL_SECONDS)
         return self
 
-    def get(self, path: str, *, timeout: float = 2.0) -> tuple[int, bytes]:
+    def get(self, path: str, *, timeout: float = 10.0) -> tuple[int, bytes]:
         """GET a path of it: status and body; status 0 when nobody answers."""
         return self._request("GET", path, timeout)
 
-    def post(self, path: str, *, timeout: float = 2.0) -> int:
+    def post(self, path: str, *, timeout: float = 10.0) -> int:
         """POST nothing to a path of it; the answer's status, 0 when nobody answers."""
         return self._request("POST", path, timeout)[0]
 

@@ -66,6 +66,8 @@ def publish_stream(
     *,
     rate: float | None = None,
     confirmed: Callable[[T], None],
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Publish a stream over several publishers in turn, at most `rate` messages a second; how many there were.
 
@@ -74,11 +76,11 @@ def publish_stream(
     """
     waiting: deque[tuple[Future[str], T]] = deque()
     turns = itertools.cycle(publishers)
-    began = time.monotonic()
+    began = now()
     count = 0
     for message, tag in messages:
         if rate:
-            time.sleep(max(0.0, began + count / rate - time.monotonic()))
+            sleep(max(0.0, began + count / rate - now()))
         waiting.append((next(turns).submit(message), tag))
         count += 1
         while waiting and (len(waiting) >= UNCONFIRMED_MAX or waiting[0][0].done()):

@@ -15,6 +15,7 @@ from replication.adapters.memory_pubsub import Retained
 from replication.documents.wire import Document, DocumentEventData, Value, Write, micros, set_micros
 from replication.errors import ConditionFailed, Refused
 from replication.ports import Message
+from tests.support.polling import PATIENCE_S
 
 START = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -497,7 +498,8 @@ class TestLeases:
     ) -> None:
         pulled: list[str] = []
         waiting = threading.Thread(
-            target=lambda: pulled.extend(one.id for one in subscription.pull(1, timeout=30)), daemon=True
+            target=lambda: pulled.extend(one.id for one in subscription.pull(1, timeout=PATIENCE_S)),
+            daemon=True,
         )
         waiting.start()
         topic.publish(Message(b"x"))

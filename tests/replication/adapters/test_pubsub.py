@@ -1,9 +1,8 @@
 """What is particular to the Pub/Sub adapter, beyond the contract every adapter keeps."""
 
 import itertools
-import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
@@ -21,7 +20,7 @@ from replication.adapters.pubsub import (
 )
 from replication.errors import Refused, Transient
 from replication.ports import Message, Received
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.emulators import PubsubEmulator, free_port
 
 
@@ -52,20 +51,15 @@ def test_chunks_keep_every_id_in_order_within_both_limits(ids: list[str], many: 
 
 
 @pytest.mark.emulator
-def test_an_idle_pull_waits_its_time_and_a_message_ends_the_wait(
+def test_an_idle_pull_ends_by_itself_and_a_message_ends_one_that_would_wait_for_long(
     pubsub_emulator: PubsubEmulator, project: str
 ) -> None:
-    with topic(pubsub_emulator, project) as (publisher, subscription):
-        started = time.monotonic()
+    with topic(pubsub_emulator, project) as (publisher, subscription), ThreadPoolExecutor(1) as pool:
         assert subscription.pull(10, timeout=0.5) == []
-        assert 0.3 < time.monotonic() - started < 1.6
-        sender = threading.Timer(0.3, publisher.submit, [Message(b"woken")])
-        sender.start()
-        started = time.monotonic()
-        (received,) = subscription.pull(10, timeout=10)
+        waiting = pool.submit(subscription.pull, 10, timeout=10 * PATIENCE_S)
+        publisher.submit(Message(b"woken")).result(PATIENCE_S)
+        (received,) = waiting.result(PATIENCE_S)
         assert received.message.data == b"woken"
-        assert time.monotonic() - started < 5
-        sender.join()
 
 
 @pytest.mark.emulator
@@ -77,7 +71,7 @@ def test_idle_pulls_leave_nothing_that_later_messages_are_given_to(
         for _ in range(5):
             assert subscription.pull(10, timeout=0.05) == []
         for number in range(5):
-            publisher.submit(Message(b"%d" % number)).result(timeout=10)
+            publisher.submit(Message(b"%d" % number)).result(PATIENCE_S)
         received: list[Received] = []
         eventually(lambda: received.extend(subscription.pull(10, timeout=1)) or len(received) >= 5)
         assert sorted(one.message.data for one in received) == [b"0", b"1", b"2", b"3", b"4"]
@@ -89,8 +83,8 @@ def test_attributes_named_like_the_librarys_parameters_arrive(
 ) -> None:
     attributes = {name: name.upper() for name in ("self", "topic", "data", "ordering_key", "retry", "timeout")}
     with topic(pubsub_emulator, project) as (publisher, subscription):
-        identity = publisher.submit(Message(b"x", attributes)).result(timeout=10)
-        (received,) = subscription.pull(10, timeout=10)
+        identity = publisher.submit(Message(b"x", attributes)).result(PATIENCE_S)
+        (received,) = subscription.pull(10, timeout=PATIENCE_S)
         assert (received.id, received.message) == (identity, Message(b"x", attributes))
 
 
@@ -113,9 +107,9 @@ def test_a_message_pubsub_would_refuse_is_refused_alone(
     with topic(pubsub_emulator, project) as (publisher, subscription):
         refused, good = publisher.submit(bad), publisher.submit(Message(b"good"))
         with pytest.raises(Refused, match=why):
-            refused.result(timeout=10)
-        assert good.result(timeout=10)
-        assert [one.message.data for one in subscription.pull(10, timeout=10)] == [b"good"]
+            refused.result(PATIENCE_S)
+        assert good.result(PATIENCE_S)
+        assert [one.message.data for one in subscription.pull(10, timeout=PATIENCE_S)] == [b"good"]
 
 
 @pytest.mark.emulator
@@ -124,7 +118,7 @@ def test_closing_sends_what_is_waiting(pubsub_emulator: PubsubEmulator, project:
         publisher = open_publisher(project, "changes", emulator_host=pubsub_emulator.host)
         sent = [publisher.submit(Message(b"%d" % number)) for number in range(2_000)]
         publisher.close()
-        assert len({one.result(timeout=0) for one in sent}) == 2_000
+        assert len({one.result(PATIENCE_S) for one in sent}) == 2_000
         received: set[str] = set()
         eventually(
             lambda: (
@@ -147,13 +141,13 @@ def test_what_is_missing_is_transient_and_names_the_remedy(
         closing(open_publisher(project, "nothing", emulator_host=pubsub_emulator.host)) as publisher,
         pytest.raises(Transient, match=f"projects/{project}/topics/nothing.*NOT_FOUND.*firefleet check"),
     ):
-        publisher.submit(Message(b"x")).result(timeout=20)
+        publisher.submit(Message(b"x")).result(PATIENCE_S)
 
 
-def test_publishing_to_nobody_fails_within_its_bound() -> None:
+def test_publishing_where_nothing_listens_fails() -> None:
     publisher = open_publisher("some-project", "changes", emulator_host=f"127.0.0.1:{free_port()}")
     with closing(publisher), pytest.raises(Transient, match="projects/some-project/topics/changes"):
-        publisher.submit(Message(b"x")).result(timeout=20)
+        publisher.submit(Message(b"x")).result(PATIENCE_S)
 
 
 @pytest.mark.emulator
@@ -162,8 +156,8 @@ def test_the_parameter_names_the_emulator_whatever_the_environment_says(
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
     with topic(pubsub_emulator, project) as (publisher, subscription):
-        publisher.submit(Message(b"x")).result(timeout=10)
-        assert len(subscription.pull(10, timeout=10)) == 1
+        publisher.submit(Message(b"x")).result(PATIENCE_S)
+        assert len(subscription.pull(10, timeout=PATIENCE_S)) == 1
 
 
 @pytest.mark.emulator
@@ -193,7 +187,6 @@ def test_ensuring_is_idempotent_and_settings_come_back_as_given(
 
 
 @pytest.mark.emulator
-@pytest.mark.timeout(90)
 def test_a_pub_sub_that_hangs_is_told_from_an_idle_subscription(project: str) -> None:
     """A pull without an answer may only be idle; several in a row are looked into."""
     with PubsubEmulator.start() as emulator:
@@ -211,5 +204,5 @@ def test_a_pub_sub_that_hangs_is_told_from_an_idle_subscription(project: str) ->
                     return True
                 return False
 
-            assert eventually(hangs, 40)
+            assert eventually(hangs)
             emulator.resume()

@@ -23,6 +23,7 @@ from replication.documents.wire import (
     Write,
 )
 from replication.errors import ConditionFailed, ConfigError, FirefleetError, Refused, Transient
+from tests.support.polling import PATIENCE_S
 
 Code = grpc.StatusCode
 
@@ -93,9 +94,9 @@ def served() -> Iterator[tuple[Server, FirestoreDatabase]]:
 
 
 CALLS = {
-    "read": lambda database: database.read(["orders/1"], timeout=5),
-    "batch_write": lambda database: database.batch_write([Write()], timeout=5),
-    "commit": lambda database: database.commit([Write()], timeout=5),
+    "read": lambda database: database.read(["orders/1"], timeout=PATIENCE_S),
+    "batch_write": lambda database: database.batch_write([Write()], timeout=PATIENCE_S),
+    "commit": lambda database: database.commit([Write()], timeout=PATIENCE_S),
 }
 EVERYWHERE: dict[grpc.StatusCode, type[FirefleetError]] = {
     Code.UNAVAILABLE: Transient,
@@ -151,7 +152,7 @@ def test_what_an_operator_can_mend_comes_with_the_remedy(
     server, database = served
     server.code = code
     with pytest.raises(Transient, match=remedy):
-        database.read(["orders/1"], timeout=5)
+        database.read(["orders/1"], timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +163,10 @@ def test_a_request_over_a_size_limit_is_refused_unlike_a_quota(text: str) -> Non
     with serving() as (server, database):
         server.code, server.text = Code.RESOURCE_EXHAUSTED, text
         with pytest.raises(Refused):
-            database.batch_write([Write()], timeout=5)
+            database.batch_write([Write()], timeout=PATIENCE_S)
         server.text = "Quota exceeded."
         with pytest.raises(Transient):
-            database.batch_write([Write()], timeout=5)
+            database.batch_write([Write()], timeout=PATIENCE_S)
 
 
 def test_every_call_names_its_database_for_routing(served: tuple[Server, FirestoreDatabase]) -> None:
@@ -188,7 +189,7 @@ def test_answers_in_any_order_come_back_in_the_order_asked_for() -> None:
         )
         missing = BatchGetDocumentsResponse(missing=f"{database.prefix}c/2", read_time={"nanos": 3_000})
         server.answer = [missing, found]
-        first, second = database.read(["c/1", "c/2"], timeout=5)
+        first, second = database.read(["c/1", "c/2"], timeout=PATIENCE_S)
         assert (first.path, first.update_time) == ("c/1", 2_000_000)
         assert (second.path, second.document, second.read_time) == ("c/2", None, 3)
 
@@ -198,14 +199,14 @@ def test_an_answer_that_lacks_a_document_is_transient_not_a_missing_document() -
     with serving() as (server, database):
         server.answer = [BatchGetDocumentsResponse(missing=f"{database.prefix}c/2")]
         with pytest.raises(Transient, match="no answer for 1, the first c/1"):
-            database.read(["c/1", "c/2"], timeout=5)
+            database.read(["c/1", "c/2"], timeout=PATIENCE_S)
 
 
 def test_an_answer_with_fewer_outcomes_than_writes_is_transient() -> None:
     with serving() as (server, database):
         server.answer = BatchWriteResponse(status=[{}], write_results=[{}])
         with pytest.raises(Transient, match="1 outcomes of 2 writes"):
-            database.batch_write([Write(), Write()], timeout=5)
+            database.batch_write([Write(), Write()], timeout=PATIENCE_S)
 
 
 def test_each_write_has_its_own_outcome_and_times_are_whole_microseconds() -> None:
@@ -214,9 +215,12 @@ def test_each_write_has_its_own_outcome_and_times_are_whole_microseconds() -> No
             status=[{}, {"code": 9, "message": "stale"}],
             write_results=[{"update_time": {"seconds": 1, "nanos": 999_999_999}}, {}],
         )
-        assert database.batch_write([Write(), Write()], timeout=5) == [(0, 1_999_999, ""), (9, 0, "stale")]
+        assert database.batch_write([Write(), Write()], timeout=PATIENCE_S) == [
+            (0, 1_999_999, ""),
+            (9, 0, "stale"),
+        ]
         server.answer = CommitResponse(commit_time={"seconds": 5, "nanos": 1_000})
-        assert database.commit([Write()], timeout=5) == 5_000_001
+        assert database.commit([Write()], timeout=PATIENCE_S) == 5_000_001
 
 
 GOOGLE = Replica(id="eu", project="my-project", database="app-eu", location="europe-west1")
@@ -248,4 +252,4 @@ def test_credentials_go_to_the_endpoint_named_and_only_over_tls(
         received = pool.submit(first_bytes)
         with closing(open_database(GOOGLE, endpoint=endpoint)) as database, pytest.raises(Transient):
             database.read(["orders/1"], timeout=5)
-        assert received.result(timeout=5)[:1] == b"\x16", "a TLS handshake record"
+        assert received.result(PATIENCE_S)[:1] == b"\x16", "a TLS handshake record"

@@ -9,7 +9,7 @@ import pytest
 from replication.errors import Transient
 from replication.ports import Message
 from tests.support.capturing import HeldPublisher, Serve, Served, connected
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 
 
 class TestAcknowledgement:
@@ -22,7 +22,7 @@ class TestAcknowledgement:
             with pytest.raises(futures.TimeoutError):
                 answer.result(0.2)
             publisher.waiting[0][1].set_result("id")
-            assert answer.result(10).status == 204
+            assert answer.result(PATIENCE_S).status == 204
 
     def test_a_failed_publish_is_503_and_the_instance_is_not_ready_until_one_succeeds(
         self, serve: Serve
@@ -33,7 +33,7 @@ class TestAcknowledgement:
             answer = pool.submit(served.deliver, served.of_write())
             eventually(lambda: publisher.waiting)
             publisher.waiting.pop()[1].set_exception(Transient("Pub/Sub is away"))
-            assert answer.result(10).status == 503
+            assert answer.result(PATIENCE_S).status == 503
             assert "Pub/Sub is away" in answer.result().problem["detail"]
             assert answer.result().headers["retry-after"]
             ready = served.request("GET", "/ready")
@@ -42,7 +42,7 @@ class TestAcknowledgement:
             answer = pool.submit(served.deliver, served.of_write())
             eventually(lambda: publisher.waiting)
             publisher.waiting.pop()[1].set_result("id")
-            assert answer.result(10).status == 204
+            assert answer.result(PATIENCE_S).status == 204
             assert served.request("GET", "/ready").status == 200
 
     def test_a_message_the_publisher_gave_up_is_503(self, serve: Serve) -> None:
@@ -79,7 +79,7 @@ class TestAcknowledgement:
                 assert not any(answer.done() for answer in slow)
             finally:
                 gate.set()
-            assert {answer.result(10).status for answer in slow} == {204}
+            assert {answer.result(PATIENCE_S).status for answer in slow} == {204}
 
     def test_a_client_that_goes_away_half_way_is_no_error(self, served: Served) -> None:
         with connected(served) as client:

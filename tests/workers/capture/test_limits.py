@@ -10,7 +10,7 @@ from replication.documents.wire import DocumentEventData
 from replication.errors import ConfigError
 from replication.ports import Database
 from tests.support.capturing import FLEET, NOW_US, HeldPublisher, Ledger, Serve, Served, connected
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.capture.app import Limits, build_app
 from workers.capture.driver import LARGE_EVENT_BYTES
 
@@ -89,7 +89,7 @@ class TestBounds:
             assert served.request("GET", "/live").status == 200
             for _, future in publisher.waiting:
                 future.set_result("id")
-            assert [answer.result(10).status for answer in held] == [204, 204]
+            assert [answer.result(PATIENCE_S).status for answer in held] == [204, 204]
         assert len(publisher.waiting) == 2
 
     def test_above_the_limit_of_bytes_it_is_503(self, serve: Serve) -> None:
@@ -102,7 +102,7 @@ class TestBounds:
             eventually(lambda: publisher.waiting)
             assert served.deliver(change).status == 503
             publisher.waiting[0][1].set_result("id")
-            assert held.result(10).status == 204
+            assert held.result(PATIENCE_S).status == 204
 
     def test_a_replica_without_database_is_a_config_error(self) -> None:
         databases: dict[str, Database] = {"eu": MemoryDatabase("p", "app-eu", now=lambda: NOW_US)}

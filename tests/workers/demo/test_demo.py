@@ -24,6 +24,7 @@ from conflict.values import Reference
 from replication.adapters.otel import OtelTelemetry
 from replication.apply.conflict_reader import Record, Side
 from replication.verify.compare import differences
+from tests.support.polling import PATIENCE_S
 from workers.cli import main
 from workers.demo.command import choose
 from workers.demo.in_memory import EmbeddedFleet
@@ -75,7 +76,6 @@ def test_the_memory_demo_ends_equal_with_conflicts_and_deletes() -> None:
 
 
 @pytest.mark.emulator
-@pytest.mark.timeout(240)
 def test_the_emulator_demo_ends_equal_with_conflicts_and_deletes() -> None:
     assert_is_a_real_demonstration(demo("--backend", "emulator", "--json"))
 
@@ -160,7 +160,7 @@ def test_a_writer_that_fails_ends_the_others_too_and_is_the_error_told() -> None
         writers: dict[str, Writer] = {"eu": Broken(), "us": fleet.writer("us"), "apac": fleet.writer("apac")}
         trade = Trade([*season.opening, *season.trading], writers)
         with ThreadPoolExecutor(3) as pool:
-            errors = [branch.exception(timeout=20) for branch in trade.start(pool)]
+            errors = [branch.exception(PATIENCE_S) for branch in trade.start(pool)]
     assert isinstance(errors[0], OSError)
     assert errors[1:] == [None, None]
 
@@ -295,6 +295,6 @@ def test_a_trade_makes_every_write_once() -> None:
         trade = Trade(moments, {"eu": fleet.writer("eu")})
         with ThreadPoolExecutor(1) as pool:
             [branch] = trade.start(pool)
-            branch.result(timeout=20)
+            branch.result(PATIENCE_S)
         assert trade.done == 2
         assert fleet.read("eu") == {}

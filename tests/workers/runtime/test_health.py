@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from replication.errors import ConfigError
+from tests.support.polling import PATIENCE_S
 from workers.runtime.health import HealthServer
 
 Serve = Callable[..., HealthServer]
@@ -38,7 +39,7 @@ def serve() -> Iterator[Serve]:
 
 def probe(url: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:

@@ -16,6 +16,7 @@ from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.configuration.parse import Replica
 from replication.documents.wire import Document, Write
 from replication.ports import SubscriptionSettings
+from tests.support.polling import PATIENCE_S
 from workers.cli import main
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
 
@@ -177,7 +178,7 @@ def test_triggers_provisioned_twice_send_each_change_once(
         for database in ("app-eu", "app-us"):
             write(emulator, project, database)
         # The emulator sends one at a time, in order: a double would come between the two.
-        got = [receiver.paths.get(timeout=30) for _ in range(2)]
+        got = [receiver.paths.get(timeout=PATIENCE_S) for _ in range(2)]
     assert got == [f"/functions/projects/{project}/triggers/{name}" for name in ("capture-eu", "capture-us")]
     assert receiver.paths.empty()
 
@@ -185,4 +186,4 @@ def test_triggers_provisioned_twice_send_each_change_once(
 def write(emulator: FirestoreEmulator, project: str, database: str) -> None:
     replica = Replica(id="x", project=project, database=database, location="x", emulator_host=emulator.host)
     with closing(open_database(replica)) as opened:
-        opened.batch_write([Write(update=Document(name=f"{replica.prefix}orders/1"))], timeout=10)
+        opened.batch_write([Write(update=Document(name=f"{replica.prefix}orders/1"))], timeout=PATIENCE_S)
