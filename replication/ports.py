@@ -2,7 +2,8 @@
 
 The core names these and never an implementation; each has one adapter per backend in `replication.adapters`
 (`firestore`, `pubsub`, `otel`, `memory`), all held to one contract suite in `tests/contract`. Writes and
-documents cross as Firestore's own protobuf messages (`replication.documents.wire`), so nothing is converted on the way.
+documents cross as Firestore's own protobuf messages (`replication.documents.wire`), so nothing is converted
+on the way.
 
 Every call blocks until it has an answer or its deadline, and raises only errors of `replication.errors`.
 """

@@ -1,7 +1,8 @@
 """A worker's driver in the simulation: performs the core's effects one a move, and lets them fail.
 
-The faults are those of `workers.replicate.driver`: a request fails and its writes landed, or half of them, or none, or
-later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two effects.
+The faults are those of `workers.replicate.driver`: a request fails and its writes landed, or half of them, or
+none, or later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two
+effects.
 """
 
 import hashlib
