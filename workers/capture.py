@@ -39,6 +39,7 @@ from replication.ports import Database, Found, Message, Publisher, Telemetry
 from replication.topology import Fleet, Mode
 from workers.answers import DONE, STOPPING, TOO_MANY, Answer, give, refusal
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
 from workers.event_body import protobuf_body
 from workers.health import health_routes
 from workers.serving import (
@@ -257,8 +258,9 @@ class Capture:
     def _warn_of_large(self, event: Event, replica: str) -> None:
         self._telemetry.count("firefleet.capture.large_events", source=replica)
         logger.warning(
-            "the event of %s at %s has %d bytes: near Eventarc's limit of 512 KB, above which changes may be "
-            "lost; make the document smaller, and compare it across the replicas",
+            "the event of %s at %s has %d bytes, near Eventarc's limit of 512 KB: a larger change may never "
+            "reach the other replicas. An event holds the document before and after: keep documents below "
+            "250 KB",
             event.path,
             replica,
             len(event.body),
@@ -329,7 +331,7 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
     from replication.adapters.otel import open_telemetry  # noqa: PLC0415
     from replication.adapters.pubsub import open_publisher  # noqa: PLC0415
 
-    fleet = config.load()
+    fleet = load_for_work(config)
     bound = listen(host, port)
     databases = {replica.id: open_database(replica) for replica in fleet.replicas.values()}
     publisher = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)

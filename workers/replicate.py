@@ -17,6 +17,7 @@ from replication.errors import Transient
 from replication.ports import Received
 from replication.writes import Target
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
 from workers.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Clients, Driver, StopSignal, age_s
 from workers.health import HealthServer
 from workers.progress import Progress
@@ -125,7 +126,7 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
     Any number of workers may share a replica's subscription. On SIGTERM a worker finishes what it holds
     within 10 s, or releases it: nothing is lost.
     """
-    fleet = file.load()
+    fleet = load_for_work(file)
     target = Target(fleet, fleet.replica(replica))
     with open_clients(fleet, replica) as clients:
         worker = Worker(

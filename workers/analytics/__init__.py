@@ -10,12 +10,13 @@ import signal
 
 import click
 
-from replication.topology import Fleet, Mode
+from replication.topology import Fleet
 from workers.analytics.read import command as read_command
 from workers.analytics.shared import Job
 from workers.analytics.wiring import open_clients, plan_job
 from workers.analytics.worker import Worker
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
 from workers.health import HealthServer
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,8 @@ def command(ctx: click.Context, *, replica: str | None, health_port: int | None,
     if replica is None:
         raise click.UsageError("Missing option '--replica'.", ctx)
     file: ConfigFile = ctx.obj
-    fleet = file.load()
+    fleet = load_for_work(file)
     job = plan_job(file, fleet, replica)
-    _warn_of_replication(fleet, job)
     run(fleet, job, health_port=health_port, threads=threads)
 
 
@@ -75,15 +75,3 @@ def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None)
         worker.join()
         health.stop()
     log.info("stopped")
-
-
-def _warn_of_replication(fleet: Fleet, job: Job) -> None:
-    """Say so if what is written here would be captured and sent to every other region."""
-    collection = job.settings.collection
-    if fleet.rule_for(f"{collection}/event").mode is not Mode.LOCAL:
-        log.warning(
-            "documents of %s are replicated to the other regions; to keep them here, put "
-            '{match: "%s/{event}", mode: local} before the rule that matches them',
-            collection,
-            collection,
-        )
