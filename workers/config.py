@@ -90,7 +90,8 @@ def load_custom(name: str) -> Policy:
         # Whatever the application's module raises while it is imported is a mistake in the configuration.
         raise ConfigError(
             f"importing '{module_name}' failed ({type(error).__name__}: {error}); "
-            "install it beside firefleet, or add its folder to PYTHONPATH"
+            "install the package that holds it where firefleet is installed, under a name of its own: "
+            "`pip install ./shop-policies` in every image that runs capture or a worker"
         ) from error
     policy = getattr(module, function_name, None)
     if policy is None:
