@@ -35,8 +35,8 @@ def _refusal(found: dict[str, str]) -> str:
         [
             *lines,
             "Rename that package, or run firefleet where Python does not find it first: take its folder out of",
-            "PYTHONPATH; with `python -m`, start in another folder. Put policies of your own into a package with",
-            "a name of its own, installed beside firefleet.",
+            "PYTHONPATH; with `python -m`, start in another folder. Put policies of your own into a package",
+            "with a name of its own, installed beside firefleet.",
         ]
     )
 

@@ -42,6 +42,7 @@ from workers.config import ConfigFile
 from workers.config_diagnosis import load_for_work
 from workers.event_body import protobuf_body
 from workers.health import health_routes
+from workers.identity import described, introduce, version
 from workers.serving import (
     CLOSE_S_MAX,
     BodyTooSlow,
@@ -335,8 +336,10 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
     bound = listen(host, port)
     databases = {replica.id: open_database(replica) for replica in fleet.replicas.values()}
     publisher = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
-    telemetry = open_telemetry(service="firefleet-capture")
-    logger.info("capturing on port %d", bound.getsockname()[1])
+    telemetry = open_telemetry(service="firefleet-capture", version=version())
+    replicas = ", ".join(described(replica) for replica in fleet.replicas.values())
+    doing = f"capturing on port {bound.getsockname()[1]} from {replicas}, publishing to {fleet.topic}"
+    introduce(logger, config, fleet, doing)
     try:
         run_until_signalled(build_app(fleet, databases, publisher, telemetry), bound)
     finally:

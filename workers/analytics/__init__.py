@@ -18,6 +18,7 @@ from workers.analytics.worker import Worker
 from workers.config import ConfigFile
 from workers.config_diagnosis import load_for_work
 from workers.health import HealthServer
+from workers.identity import described, introduce
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +46,20 @@ def command(ctx: click.Context, *, replica: str | None, health_port: int | None,
     file: ConfigFile = ctx.obj
     fleet = load_for_work(file)
     job = plan_job(file, fleet, replica)
-    run(fleet, job, health_port=health_port, threads=threads)
+    pullers = threads or fleet.pull.threads
+    subscription = job.settings.subscription(job.replica)
+    where = f"{described(fleet.replica(job.replica))} from {subscription}"
+    introduce(log, file, fleet, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}")
+    run(fleet, job, health_port=health_port, threads=pullers)
 
 
 command.add_command(read_command)
 
 
-def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None) -> None:
+def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with open_clients(fleet, job) as clients:
-        worker = Worker(
-            job, clients, threads=threads or fleet.pull.threads, max_messages=fleet.pull.max_messages
-        )
+        worker = Worker(job, clients, threads=threads, max_messages=fleet.pull.max_messages)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         health = HealthServer(
@@ -70,8 +73,6 @@ def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None)
         gc.collect()
         gc.freeze()
         worker.start()
-        subscription = job.settings.subscription(job.replica)
-        log.info("analytics of %s from %s", job.replica, subscription, extra={"worker": job.token})
         worker.join()
         health.stop()
     log.info("stopped")
