@@ -52,7 +52,10 @@ def diagnose_surroundings(fleet: Fleet, config: ConfigFile) -> Iterator[Finding]
                 Level.WARN,
                 "analytics.warehouse.key_env",
                 f"{name} is not set here; an analytics worker does not start without it",
-                (f'export {name}="$(openssl rand -hex 32)"   # once; the same for all workers, for good',),
+                (
+                    "# make one key for all analytics workers, and keep it: pseudonyms follow from it",
+                    f'export {name}="$(openssl rand -hex 32)"',
+                ),
             )
 
 

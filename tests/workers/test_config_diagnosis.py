@@ -1,5 +1,6 @@
 """What a configuration says by itself: findings, and the refusal to start with what fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from workers.config import ConfigFile
 from workers.config_diagnosis import diagnose_config, diagnose_surroundings, load_for_work
 from workers.diagnosis import Finding, Level
 
+ROOT = Path(__file__).parents[2]
 HOUR_US = 3_600 * 1_000_000
 EU = Replica(id="eu", project="p", database="app-eu", location="europe-west1")
 CATCH_ALL = Rule(match="{document=**}")
@@ -82,6 +84,14 @@ def test_analytics_that_a_rule_replicates_fail_with_the_rule_to_add():
     found = about("analytics.collection", replace(FLEET, rules=rules, analytics=ANALYTICS))
     assert found.level is Level.FAIL
     assert found.remedy[-1] == '- {match: "analytics_events/{event}", mode: local}'
+
+
+def test_the_example_of_the_documentation_is_sound(tmp_path: Path):
+    [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "ANALYTICS.md").read_text(), re.DOTALL)
+    (tmp_path / "fleet.secret").write_text("0123456789abcdef")
+    (tmp_path / "fleet.yaml").write_text(TEXT + example)
+    fleet = load_for_work(ConfigFile(tmp_path / "fleet.yaml", {}))
+    assert about("analytics.collection", fleet).level is Level.OK
 
 
 @pytest.mark.parametrize("match", ["analytics_events/{event}", "analytics_events/{rest=**}", "{document=**}"])
