@@ -103,7 +103,7 @@ class Journal:
             outage.told |= tell
         if tell:
             log.warning(
-                "%s cannot be reached, %s held: %s", end, self._amount(held), problem, extra={"end": end}
+                "%s cannot be reached (%s held): %s", end, self._amount(held), problem, extra={"end": end}
             )
 
     def reached(self, end: str, *, held: int) -> None:
@@ -136,7 +136,7 @@ class Journal:
                 outage.told = True
         for end, outage in lasting.items():
             log.warning(
-                "%s cannot be reached for %s, %s held%s: %s",
+                "%s unreachable for %s (%s held%s): %s",
                 end,
                 span(self._now() - outage.since),
                 self._amount(held),
@@ -157,10 +157,11 @@ class Journal:
             return
         told = dict.fromkeys([*self._always, *sorted(counts)])
         parts = [f"{counts[name]:,} {_word(name, counts[name])}" for name in told]
+        extra: dict[str, float] = {**{name: counts[name] for name in told}, "held": held}
         p50, p99 = lags.quantile(0.5), lags.quantile(0.99)
         if p50 is not None and p99 is not None:
             parts.insert(1, f"lag p50 {span(p50)} and p99 {span(p99)}")
-        extra = {**{name: counts[name] for name in told}, "held": held, "lag_p50_s": p50, "lag_p99_s": p99}
+            extra |= {"lag_p50_s": round(p50, 3), "lag_p99_s": round(p99, 3)}
         log.info("in the last minute: %s, %d held", ", ".join(parts), held, extra=extra)
 
     def _may_tell(self, key: str) -> bool:

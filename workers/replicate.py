@@ -132,6 +132,8 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
     target = Target(fleet, fleet.replica(replica))
     with open_clients(fleet, replica) as clients:
         pullers = threads or fleet.pull.threads
+        where = f"{described(target.replica)} from {fleet.subscription(replica)}"
+        introduce(log, file, fleet, f"replicating to {where}, {pullers} pullers")
         worker = Worker(target, clients, threads=pullers, max_messages=fleet.pull.max_messages)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
@@ -145,8 +147,6 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        where = f"{described(target.replica)} from {fleet.subscription(replica)}"
-        introduce(log, file, fleet, f"replicating to {where}, {pullers} pullers")
         worker.start()
         worker.join()
         health.stop()

@@ -257,7 +257,7 @@ def test_a_pull_that_fails_for_every_puller_is_one_line_and_its_end_another(rig,
     told = [(one.levelname, one.getMessage()) for one in caplog.records if "Pub/Sub" in one.getMessage()]
     assert told[0] == (
         "WARNING",
-        "Pub/Sub cannot be reached, 0 changes held: pulling from changes-apac: UNAVAILABLE",
+        "Pub/Sub cannot be reached (0 changes held): pulling from changes-apac: UNAVAILABLE",
     )
     assert len(told) == 2
     assert told[1][1].startswith("Pub/Sub reachable again after ")

@@ -82,7 +82,7 @@ def test_a_process_says_first_what_it_is_and_then_of_each_trouble_one_line(
     assert (told[0]["version"], told[0]["config"]) == (version(), fleet.fingerprint)
     troubles = [line["message"] for line in told if "cannot be reached" in line["message"]]
     assert len(troubles) == wanted - 1
-    assert all(text.startswith("Pub/Sub cannot be reached, 0 ") for text in troubles)
+    assert all(text.startswith("Pub/Sub cannot be reached (0 ") for text in troubles)
 
 
 def lines(log: Path) -> list[Any]:

@@ -86,14 +86,14 @@ def test_an_outage_is_told_at_once_then_once_a_minute_and_when_it_is_over(desk: 
     desk.progress.hold("puller-1", 20, oldest_us)
     for puller in ("puller-1", "puller-2", "puller-3", "puller-4"):
         desk.progress.trouble(puller, "us", "replica us: reading: UNAVAILABLE")
-    assert desk.lines() == ["WARNING us cannot be reached, 20 changes held: replica us: reading: UNAVAILABLE"]
+    assert desk.lines() == ["WARNING us cannot be reached (20 changes held): replica us: reading: UNAVAILABLE"]
     desk.pass_time(59, held=20, oldest_us=oldest_us)
     assert desk.lines() == []
     desk.progress.trouble("puller-1", "us", "replica us: reading: DEADLINE_EXCEEDED")
     desk.pass_time(2, held=20, oldest_us=oldest_us)
-    outage = [line for line in desk.lines() if "us cannot" in line]
+    outage = [line for line in desk.lines() if "us unreachable" in line]
     assert outage == [
-        "WARNING us cannot be reached for 61 s, 20 changes held, the oldest 75 s old: "
+        "WARNING us unreachable for 61 s (20 changes held, the oldest 75 s old): "
         "replica us: reading: DEADLINE_EXCEEDED"
     ]
     for puller in ("puller-1", "puller-2", "puller-3"):
@@ -115,9 +115,9 @@ def test_an_end_that_comes_and_goes_is_told_once_a_minute(desk: Desk):
         desk.journal.tick(held=0, oldest_us=None)
         told += desk.lines()
     assert [line.split(" after")[0] for line in told] == [
-        "WARNING Pub/Sub cannot be reached, 0 changes held: UNAVAILABLE",
+        "WARNING Pub/Sub cannot be reached (0 changes held): UNAVAILABLE",
         "INFO Pub/Sub reachable again",
-        "WARNING Pub/Sub cannot be reached, 0 changes held: UNAVAILABLE",
+        "WARNING Pub/Sub cannot be reached (0 changes held): UNAVAILABLE",
         "INFO Pub/Sub reachable again",
     ]
 
@@ -130,7 +130,7 @@ def test_an_outage_too_soon_after_the_last_is_told_when_it_lasts(desk: Desk):
     desk.progress.trouble("puller-1", "us", "down again")
     assert desk.lines() == []
     desk.pass_time(55)
-    assert desk.lines() == ["WARNING us cannot be reached for 50 s, 0 changes held: down again"]
+    assert desk.lines() == ["WARNING us unreachable for 50 s (0 changes held): down again"]
     desk.progress.trouble("puller-1", "us", None)
     assert desk.lines() == ["INFO us reachable again after 55 s, 0 changes held"]
 
