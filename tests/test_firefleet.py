@@ -48,7 +48,7 @@ def test_a_shadowing_package_or_module_on_the_path_is_named_before_it_is_importe
     assert done.stderr.startswith(
         f"firefleet: the package '{name}' of firefleet is shadowed by {named}\nRename"
     )
-    assert "out of PYTHONPATH" in done.stderr
+    assert "take its folder out of\nPYTHONPATH" in done.stderr
 
 
 def test_as_a_module_it_names_what_the_current_folder_shadows(tmp_path: Path):
