@@ -28,7 +28,7 @@ from replication.apply.effects import (
 from replication.apply.plan import Local, Outcome, Plan, State, plan
 from replication.apply.store import Results, log_conflicts, store
 from replication.apply.writes import Target, Unit, push_back, writes_of
-from replication.changes.dead_letters import dead_letter
+from replication.changes.dead_letters import dead_letter, letter_id, path_named
 from replication.changes.events import Change, Kind, decode
 from replication.configuration.parse import Fleet, Mode, Replica
 from replication.documents.stored import Tombstone, take_snapshot, take_tombstone
@@ -73,6 +73,14 @@ class _Document:
         return self.items[:1] if self.alone else self.items
 
 
+class _Dead(NamedTuple):
+    """A message that can never be applied; `path` is the document's, where it is known."""
+
+    received: Received
+    error: EventError
+    path: str
+
+
 class _Decided(NamedTuple):
     document: _Document
     local: Local
@@ -87,7 +95,7 @@ class _Sorted:
     documents: dict[str, _Document]
     violated: dict[str, dict[str, _Document]]
     """By primary: they need its database, and one that is down must hold up nothing else."""
-    dead: list[tuple[Received, EventError]]
+    dead: list["_Dead"]
     misplaced: list[tuple[Received, Change]]
     skipped: list[str]
 
@@ -160,7 +168,7 @@ def _sort(batch: Sequence[Received], target: Target) -> _Sorted:
             change = decode(received.message, target.fleet)
             misplaced = _is_misplaced(change, target.fleet)
         except EventError as error:
-            todo.dead.append((received, error))
+            todo.dead.append(_Dead(received, error, path_named(received.message.attributes)))
             continue
         if misplaced:
             todo.misplaced.append((received, change))
@@ -202,24 +210,27 @@ def _is_misplaced(change: Change, fleet: Fleet) -> bool:
             assert_never(rule.mode)
 
 
-def _bury(dead: Sequence[tuple[Received, EventError]], target: Target) -> Steps:
+def _bury(dead: Sequence[_Dead], target: Target) -> Steps:
     if not dead:
         return
-    letters = [dead_letter(received, error, target.replica.id) for received, error in dead]
+    replica = target.replica.id
+    letters = [dead_letter(one.received, one.error, replica, path=one.path) for one in dead]
     yield from patiently(Publish(letters, dead_letters=True))
     yield Observe(
         [
             Observation(
                 Outcome.DEAD_LETTER,
-                received.id,
-                _known(received.message.attributes.get("replica", ""), target.fleet),
-                reason=error.reason,
-                text=str(error),
+                one.received.id,
+                _known(one.received.message.attributes.get("replica", ""), target.fleet),
+                one.path,
+                reason=one.error.reason,
+                text=str(one.error),
+                letter=letter_id(one.received, replica),
             )
-            for received, error in dead
+            for one in dead
         ]
     )
-    yield Acknowledge([received.ack_id for received, _ in dead])
+    yield Acknowledge([one.received.ack_id for one in dead])
 
 
 def _known(replica: str, fleet: Fleet) -> str:
@@ -330,7 +341,7 @@ def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> St
     messages: list[Message] = []
     observations: list[Observation] = []
     ack_ids: list[str] = []
-    dead: list[tuple[Received, EventError]] = []
+    dead: list[_Dead] = []
     for item in decided:
         document = item.document
         if document.path in results.refused:
@@ -355,7 +366,7 @@ def _finish(decided: Sequence[_Decided], results: Results, target: Target) -> St
     yield from _bury(dead, target)
 
 
-def _refuse(item: _Decided, text: str, target: Target) -> list[tuple[Received, EventError]]:
+def _refuse(item: _Decided, text: str, target: Target) -> list[_Dead]:
     document = item.document
     if len(document.due) > 1:
         # One of several changes is at fault: apply them one at a time, so that the others land.
@@ -368,7 +379,7 @@ def _refuse(item: _Decided, text: str, target: Target) -> list[tuple[Received, E
         f"{f' (about {item.unit.bytes} bytes with its metadata)' if item.unit else ''}: {text}",
     )
     received = document.items.pop(0).received
-    return [(received, error)]
+    return [_Dead(received, error, document.path)]
 
 
 def _push_backs(item: _Decided, commit_time: int | None, target: Target) -> list[Message]:

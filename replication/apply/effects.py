@@ -92,7 +92,7 @@ class Observation(NamedTuple):
     `commit_time` is the source's, in microseconds; `lag_us` the target's commit time minus that, None where
     nothing was written for it. `conflict`
     is what it decided, `faults` what was not believed of the metadata it met; `reason` and `text` say why it
-    became a dead letter.
+    became a dead letter, `letter` is that one's id.
     """
 
     outcome: Outcome
@@ -105,6 +105,7 @@ class Observation(NamedTuple):
     faults: tuple[str, ...] = ()
     reason: str = ""
     text: str = ""
+    letter: str = ""
 
 
 def patiently(effect: Effect) -> Generator[Effect, Any, Any]:

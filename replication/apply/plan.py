@@ -70,7 +70,8 @@ class Local(NamedTuple):
 class Conflict:
     """A conflict, or a violation, and how it was settled; what the conflict log keeps.
 
-    `winner` is the state that stays; for a computed body it is neither side.
+    `winner` is the state that stays; for a computed body it is neither side. `primary` is the replica that may
+    write, where the other may not: of a violation.
     """
 
     path: str
@@ -79,6 +80,7 @@ class Conflict:
     winner: State
     policy: str
     failure: str | None = None
+    primary: str = ""
 
 
 class Plan(NamedTuple):
@@ -255,6 +257,7 @@ def _undo(change: Change, local: State | None, case: _Case) -> _Step:
         sides=(violating, right),
         winner=right,
         policy="single-primary",
+        primary=rule.primary or "",
     )
     if _stands(local, right, rule):
         return _Step(local, Outcome.VIOLATION, conflict=conflict)

@@ -13,6 +13,7 @@ from replication.configuration.analytics import Analytics, parse_analytics, ware
 from replication.configuration.parse import Fleet
 from workers.analytics.shared import Clients, Job
 from workers.config import ConfigFile
+from workers.identity import version
 
 
 def load_analytics(file: ConfigFile, fleet: Fleet) -> Analytics:
@@ -47,7 +48,7 @@ def open_clients(fleet: Fleet, job: Job) -> Iterator[Clients]:
     """The clients of one worker; closed, and metrics flushed, at the end."""
     host, settings = fleet.pubsub_emulator_host, job.settings
     with ExitStack() as stack:
-        telemetry = open_telemetry(service="firefleet-analytics")
+        telemetry = open_telemetry(service="firefleet-analytics", version=version())
         stack.callback(telemetry.close)
         database = open_database(fleet.replica(job.replica))
         stack.callback(database.close)

@@ -10,12 +10,14 @@ import signal
 
 import click
 
-from replication.configuration.parse import Fleet, Mode
+from replication.configuration.parse import Fleet
 from workers.analytics.clients import open_clients, plan_job
 from workers.analytics.read import command as read_command
 from workers.analytics.shared import Job
 from workers.analytics.worker import Worker
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
+from workers.identity import described, introduce
 from workers.runtime.health import HealthServer
 
 log = logging.getLogger(__name__)
@@ -42,21 +44,22 @@ def command(ctx: click.Context, *, replica: str | None, health_port: int | None,
     if replica is None:
         raise click.UsageError("Missing option '--replica'.", ctx)
     file: ConfigFile = ctx.obj
-    fleet = file.load()
+    fleet = load_for_work(file)
     job = plan_job(file, fleet, replica)
-    _warn_of_replication(fleet, job)
-    run(fleet, job, health_port=health_port, threads=threads)
+    pullers = threads or fleet.pull.threads
+    subscription = job.settings.subscription(job.replica)
+    where = f"{described(fleet.replica(job.replica))} from {subscription}"
+    introduce(log, file, fleet, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}")
+    run(fleet, job, health_port=health_port, threads=pullers)
 
 
 command.add_command(read_command)
 
 
-def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None) -> None:
+def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with open_clients(fleet, job) as clients:
-        worker = Worker(
-            job, clients, threads=threads or fleet.pull.threads, max_messages=fleet.pull.max_messages
-        )
+        worker = Worker(job, clients, threads=threads, max_messages=fleet.pull.max_messages)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         health = HealthServer(
@@ -70,20 +73,6 @@ def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None)
         gc.collect()
         gc.freeze()
         worker.start()
-        subscription = job.settings.subscription(job.replica)
-        log.info("analytics of %s from %s", job.replica, subscription, extra={"worker": job.token})
         worker.join()
         health.stop()
     log.info("stopped")
-
-
-def _warn_of_replication(fleet: Fleet, job: Job) -> None:
-    """Say so if what is written here would be captured and sent to every other region."""
-    collection = job.settings.collection
-    if fleet.rule_for(f"{collection}/event").mode is not Mode.LOCAL:
-        log.warning(
-            "documents of %s are replicated to the other regions; to keep them here, put "
-            '{match: "%s/{event}", mode: local} before the rule that matches them',
-            collection,
-            collection,
-        )

@@ -21,8 +21,9 @@ from replication.analytics.leases import Leases
 from replication.analytics.schema import Schema
 from replication.changes.dead_letters import dead_letter
 from replication.configuration.analytics import Analytics
-from replication.errors import EventError, Refused, Transient
+from replication.errors import EventError, FirefleetError, Refused, Transient
 from replication.ports import Database, Message, Publisher, Received, Subscription, Telemetry
+from workers.journal import Journal
 from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Stopping, StopSignal
 from workers.runtime.progress import Progress
 
@@ -31,6 +32,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PUBLISH_S_MAX = 20.0
+_TOLD = ("written", "duplicate", "throttled", "dead_lettered", "released")
+"""The counts that the log's line a minute names."""
 BUFFER = "buffer"
 """The name under which `Progress` knows what is held."""
 FLUSHER, WRITER = "flusher", "writer"
@@ -75,7 +78,7 @@ class Shared:
         self.clients = clients
         self.stop = stop
         self.now = now
-        self.progress = Progress(now)
+        self.progress = Progress(now, Journal(now, unit="events", always=("written", "dead_lettered")))
         self.changed = threading.Condition()
         """Guards `buffer` and `leases`; notified when either changes."""
         self.buffer = Buffer(job.settings, now=now())
@@ -88,6 +91,8 @@ class Shared:
             self.clients.telemetry.count(
                 f"firefleet.analytics.{name}", amount, type=event_type, target=self.job.replica, **labels
             )
+        if name in _TOLD:
+            self.progress.journal.record({name: amounts.total()})
 
     def within(self, seconds: float) -> float:
         """A deadline for a call: `seconds`, or what a stopping worker has left. Raises `Stopping`."""
@@ -103,13 +108,19 @@ class Shared:
         except Transient as error:
             self.progress.trouble(self.job.replica, what, str(error))
             raise
+        except FirefleetError:
+            # It was reached, and has answered.
+            self.progress.trouble(self.job.replica, what, None)
+            raise
         self.progress.trouble(self.job.replica, what, None)
         return answer
 
     def pause(self, attempt: int, cause: Exception) -> None:
         """Wait before attempt `attempt` + 1, longer each time; raises `Stopping` if the worker is to stop."""
         longest = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(attempt, 10))
-        level = logging.WARNING if attempt in (3, 10) or attempt % 60 == 0 else logging.DEBUG
+        # What cannot be reached is the journal's to tell, once for all threads.
+        hot = attempt in (10, 30) or attempt % 60 == 0
+        level = logging.WARNING if hot and not self.progress.troubled(self.job.replica) else logging.DEBUG
         log.log(level, "holding %d messages, attempt %d: %s", self.buffer.depth, attempt, cause)
         self.clients.telemetry.count("firefleet.analytics.retries", target=self.job.replica)
         if self._wait(random.uniform(longest / 2, longest)):  # noqa: S311  jitter, not a secret

@@ -91,8 +91,7 @@ class Worker:
             pulled = self._shared.reach(
                 "Pub/Sub", lambda: self._shared.clients.subscription.pull(places, timeout=PULL_S)
             )
-        except Transient as error:
-            log.warning("cannot pull, attempt %d: %s", failures + 1, error)
+        except Transient:
             self._stop.wait(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures, 10)))
             return failures + 1
         if pulled:
@@ -130,3 +129,4 @@ class Worker:
         telemetry.gauge("firefleet.analytics.buffer.depth", depth, **labels)
         telemetry.gauge("firefleet.analytics.buffer.bytes", size, **labels)
         telemetry.gauge("firefleet.analytics.buffer.oldest", max(0.0, age), **labels)
+        shared.progress.journal.tick(held=depth, oldest_us=oldest or None)

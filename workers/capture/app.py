@@ -40,6 +40,8 @@ from replication.errors import ConfigError, EventError, FirefleetError, Reason, 
 from replication.ports import Database, Found, Message, Publisher, Telemetry
 from workers.capture.answers import DONE, STOPPING, TOO_MANY, Answer, give, refusal
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
+from workers.identity import described, introduce, version
 from workers.runtime.health import health_routes
 from workers.runtime.serving import (
     CLOSE_S_MAX,
@@ -257,8 +259,9 @@ class Capture:
     def _warn_of_large(self, event: Event, replica: str) -> None:
         self._telemetry.count("firefleet.capture.large_events", source=replica)
         logger.warning(
-            "the event of %s at %s has %d bytes: near Eventarc's limit of 512 KB, above which changes may be "
-            "lost; make the document smaller, and compare it across the replicas",
+            "the event of %s at %s has %d bytes, near Eventarc's limit of 512 KB: a larger change may never "
+            "reach the other replicas. An event holds the document before and after: keep documents below "
+            "250 KB",
             event.path,
             replica,
             len(event.body),
@@ -329,12 +332,14 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
     from replication.adapters.otel import open_telemetry  # noqa: PLC0415
     from replication.adapters.pubsub import open_publisher  # noqa: PLC0415
 
-    fleet = config.load()
+    fleet = load_for_work(config)
     bound = listen(host, port)
     databases = {replica.id: open_database(replica) for replica in fleet.replicas.values()}
     publisher = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
-    telemetry = open_telemetry(service="firefleet-capture")
-    logger.info("capturing on port %d", bound.getsockname()[1])
+    telemetry = open_telemetry(service="firefleet-capture", version=version())
+    replicas = ", ".join(described(replica) for replica in fleet.replicas.values())
+    doing = f"capturing on port {bound.getsockname()[1]} from {replicas}, publishing to {fleet.topic}"
+    introduce(logger, config, fleet, doing)
     try:
         run_until_signalled(build_app(fleet, databases, publisher, telemetry), bound)
     finally:

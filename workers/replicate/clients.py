@@ -7,6 +7,7 @@ from replication.adapters.firestore import open_database
 from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.configuration.parse import Fleet
+from workers.identity import version
 from workers.replicate.driver import Clients
 
 
@@ -15,7 +16,7 @@ def open_clients(fleet: Fleet, replica: str) -> Iterator[Clients]:
     """The clients of a replication worker for `replica`; closed, and metrics flushed, at the end."""
     host = fleet.pubsub_emulator_host
     with ExitStack() as stack:
-        telemetry = open_telemetry(service="firefleet-replicate")
+        telemetry = open_telemetry(service="firefleet-replicate", version=version())
         stack.callback(telemetry.close)
         # Connections open with the first call, so a replica that is never read costs nothing.
         databases = {name: open_database(one) for name, one in fleet.replicas.items()}

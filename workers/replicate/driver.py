@@ -30,7 +30,7 @@ from replication.apply.effects import (
 )
 from replication.apply.writes import Target
 from replication.documents.wire import MICROS
-from replication.errors import ConditionFailed, Refused, Transient
+from replication.errors import ConditionFailed, FirefleetError, Refused, Transient
 from replication.ports import Database, Publisher, Received, Subscription, Telemetry
 from workers.replicate.observe import Observer
 from workers.runtime.progress import Progress
@@ -111,7 +111,9 @@ class Driver:
         self._clients = clients
         self._progress = progress
         self._stop = stop
-        self._observer = Observer(target.replica.id, clients.telemetry)
+        self._observer = Observer(
+            target.replica.id, clients.telemetry, progress.journal, conflicts=target.fleet.codec.conflicts
+        )
         self._received_us = 0
 
     def run(self, batch: Sequence[Received]) -> None:
@@ -227,6 +229,10 @@ class Driver:
         except Transient as error:
             self._progress.trouble(self._name, what, str(error))
             raise
+        except FirefleetError:
+            # It was reached, and has answered.
+            self._progress.trouble(self._name, what, None)
+            raise
         self._progress.trouble(self._name, what, None)
         return answer
 
@@ -268,7 +274,9 @@ class Driver:
             raise Stopping
         longest = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(effect.attempt, 10))
         seconds = random.uniform(longest / 2, longest)  # noqa: S311  jitter, not a secret
-        level = logging.WARNING if effect.attempt in (3, 10) or effect.attempt % 60 == 0 else logging.DEBUG
+        # What cannot be reached is the journal's to tell, once for all pullers.
+        hot = effect.attempt in (10, 30) or effect.attempt % 60 == 0
+        level = logging.WARNING if hot and not self._progress.troubled(self._name) else logging.DEBUG
         log.log(level, "holding %d messages, attempt %d: %s", len(lease.held), effect.attempt, effect.cause)
         self._clients.telemetry.count("firefleet.retries", target=self._target.replica.id)
         if self._stop.wait(seconds):

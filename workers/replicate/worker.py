@@ -17,6 +17,9 @@ from replication.apply.writes import Target
 from replication.errors import Transient
 from replication.ports import Received
 from workers.config import ConfigFile
+from workers.config_diagnosis import load_for_work
+from workers.identity import described, introduce
+from workers.journal import Journal
 from workers.replicate.clients import open_clients
 from workers.replicate.driver import BACKOFF_S_MAX, BACKOFF_S_MIN, Clients, Driver, StopSignal, age_s
 from workers.runtime.health import HealthServer
@@ -35,7 +38,7 @@ class Worker:
     """The pullers of one process."""
 
     def __init__(self, target: Target, clients: Clients, *, threads: int, max_messages: int) -> None:
-        self.progress = Progress(time.monotonic)
+        self.progress = Progress(time.monotonic, Journal(time.monotonic))
         self._target = target
         self._clients = clients
         self._max_messages = max_messages
@@ -68,6 +71,7 @@ class Worker:
         # It keeps growing while nothing gets done, which a histogram of what was done cannot show.
         age = age_s(oldest) if oldest is not None else 0.0
         self._clients.telemetry.gauge("firefleet.replication.oldest_unapplied", age, target=replica)
+        self.progress.tell()
 
     def _pull_loop(self, name: str) -> None:
         driver = Driver(name, self._target, self._clients, self.progress, self._stop)
@@ -79,7 +83,6 @@ class Worker:
             except Transient as error:
                 failures += 1
                 self.progress.trouble(name, "Pub/Sub", str(error))
-                log.warning("cannot pull, attempt %d: %s", failures, error)
                 self._stop.wait(min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(failures, 10)))
                 continue
             failures = 0
@@ -125,15 +128,13 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
     Any number of workers may share a replica's subscription. On SIGTERM a worker finishes what it holds
     within 10 s, or releases it: nothing is lost.
     """
-    fleet = file.load()
+    fleet = load_for_work(file)
     target = Target(fleet, fleet.replica(replica))
     with open_clients(fleet, replica) as clients:
-        worker = Worker(
-            target,
-            clients,
-            threads=threads or fleet.pull.threads,
-            max_messages=fleet.pull.max_messages,
-        )
+        pullers = threads or fleet.pull.threads
+        where = f"{described(target.replica)} from {fleet.subscription(replica)}"
+        introduce(log, file, fleet, f"replicating to {where}, {pullers} pullers")
+        worker = Worker(target, clients, threads=pullers, max_messages=fleet.pull.max_messages)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         health = HealthServer(
@@ -147,7 +148,6 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
         gc.collect()
         gc.freeze()
         worker.start()
-        log.info("replicating to %s from %s", replica, fleet.subscription(replica))
         worker.join()
         health.stop()
     log.info("stopped")
