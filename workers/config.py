@@ -6,6 +6,7 @@ The only place that does; `replication.configuration.parse` says what the text m
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
-from replication.configuration.parse import Fleet, parse_fleet
+from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, require_one_kind
+from replication.configuration.parse import Fleet, Replica, parse_fleet
 from replication.errors import ConfigError
 
-PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
-"""The variable of Google's own clients."""
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+"""As the emulators' own tools print it, which may be an IPv6 address in brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,37 @@ class ConfigFile:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def load(self) -> Fleet:
-        """Read it; raises `ConfigError`."""
-        fleet = parse_fleet(
+        """Read it; raises `ConfigError`.
+
+        The emulators' variables stand in for what the file does not name. A fleet that is partly on emulators
+        and partly in the cloud is refused.
+        """
+        parsed = parse_fleet(
             self._text(), file=str(self.path), read_secret=self._read_secret, load_custom=load_custom
         )
-        emulator = self.environment.get(PUBSUB_VARIABLE)
-        if emulator and not fleet.pubsub_emulator_host:
-            return dataclasses.replace(fleet, pubsub_emulator_host=emulator)
+        fleet = self._on_emulators(parsed)
+        require_one_kind(fleet, file=str(self.path))
         return fleet
+
+    def _on_emulators(self, fleet: Fleet) -> Fleet:
+        pubsub, firestore = self._address(PUBSUB_VARIABLE), self._address(FIRESTORE_VARIABLE)
+
+        def placed(replica: Replica) -> Replica:
+            return dataclasses.replace(replica, emulator_host=replica.emulator_host or firestore)
+
+        return dataclasses.replace(
+            fleet,
+            pubsub_emulator_host=fleet.pubsub_emulator_host or pubsub,
+            replicas={name: placed(replica) for name, replica in fleet.replicas.items()},
+        )
+
+    def _address(self, variable: str) -> str | None:
+        address = self.environment.get(variable)
+        if not address:
+            return None
+        if not _ADDRESS.fullmatch(address):
+            raise ConfigError(f"{variable}: '{address}' is no address; write host:port, such as 127.0.0.1:8080")
+        return address
 
     def _text(self) -> str:
         try:
@@ -65,7 +90,8 @@ def load_custom(name: str) -> Policy:
         # Whatever the application's module raises while it is imported is a mistake in the configuration.
         raise ConfigError(
             f"importing '{module_name}' failed ({type(error).__name__}: {error}); "
-            "install it beside firefleet, or add its folder to PYTHONPATH"
+            "install the package that holds it where firefleet is installed, under a name of its own: "
+            "`pip install ./shop-policies` in every image that runs capture or a worker"
         ) from error
     policy = getattr(module, function_name, None)
     if policy is None:

@@ -110,8 +110,8 @@ class OtelTelemetry(Telemetry):
             log.warning("The last metrics were not sent", exc_info=True)
 
 
-def open_telemetry(*, service: str) -> OtelTelemetry:
-    """Telemetry of this process under the name `service` (OTEL_SERVICE_NAME overrides it).
+def open_telemetry(*, service: str, version: str = "") -> OtelTelemetry:
+    """Telemetry of this process under the name `service` (OTEL_SERVICE_NAME overrides it), of a `version`.
 
     Raises `ConfigError` if a variable asks for a protocol there is no exporter for.
     """
@@ -120,6 +120,8 @@ def open_telemetry(*, service: str) -> OtelTelemetry:
     attributes = {"service.instance.id": str(uuid.uuid4())}
     if not os.environ.get("OTEL_SERVICE_NAME"):
         attributes["service.name"] = service
+    if version:
+        attributes["service.version"] = version
     provider = MeterProvider(
         metric_readers=[PeriodicExportingMetricReader(exporter)] if exporter else [],
         resource=Resource.create(attributes),

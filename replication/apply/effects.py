@@ -12,7 +12,7 @@ class Observation(NamedTuple):
 
     `commit_time` is the source's, in microseconds; `lag_us` the target's commit time minus that, None where
     nothing was written for it. `conflict` is what it decided, `faults` what was not believed of the metadata it
-    met; `reason` and `text` say why it became a dead letter.
+    met; `reason` and `text` say why it became a dead letter, `letter` is that one's id.
     """
 
     outcome: Outcome
@@ -25,6 +25,7 @@ class Observation(NamedTuple):
     faults: tuple[str, ...] = ()
     reason: str = ""
     text: str = ""
+    letter: str = ""
 
 
 Effect = Read | BatchWrite | Commit | Publish | Acknowledge | Postpone | Pause | Observe[Observation]

@@ -10,19 +10,17 @@ from typing import NamedTuple
 from replication.apply.effects import Observation, Steps
 from replication.apply.outcomes import Outcome
 from replication.apply.plan import Local, Plan
-from replication.apply.sorting import Waiting
+from replication.apply.sorting import Refusal, Waiting
 from replication.apply.store import Results
 from replication.apply.writes import Target, Unit, push_back
-from replication.changes.dead_letters import dead_letter
+from replication.changes.dead_letters import dead_letter, letter_id
 from replication.effects import Acknowledge, Observe, Publish, patiently
 from replication.errors import EventError, Reason
 from replication.limits import DOCUMENT_BYTES_MAX
-from replication.ports import Message, Received
+from replication.ports import Message
 
 TOO_LARGE_BYTES = DOCUMENT_BYTES_MAX - 64 * 1024
 """A refused write this large was refused for its size: Firestore counts somewhat otherwise than protobuf."""
-
-Refusals = Sequence[tuple[Received, EventError]]
 
 
 class Decided(NamedTuple):
@@ -44,7 +42,7 @@ class Durable(NamedTuple):
 def finish(decided: Sequence[Decided], results: Results, target: Target) -> Steps:
     """Finish what has a durable outcome; leave the rest to the next round."""
     durable: list[Durable] = []
-    dead: list[tuple[Received, EventError]] = []
+    dead: list[Refusal] = []
     for item in decided:
         document = item.document
         if document.path in results.refused:
@@ -75,21 +73,33 @@ AfterStore = Callable[[Sequence[Durable], Target], Steps]
 AFTER_STORE: tuple[AfterStore, ...] = (tell_who_is_behind,)
 
 
-def send_to_dead_letters(refusals: Refusals, target: Target) -> Steps:
+def send_to_dead_letters(refusals: Sequence[Refusal], target: Target) -> Steps:
     """Publish messages that can never be applied with their reasons, then acknowledge them."""
     if not refusals:
         return
-    letters = [dead_letter(received, error, target.replica.id) for received, error in refusals]
+    letters = [
+        dead_letter(refusal.received, refusal.error, target.replica.id, path=refusal.path)
+        for refusal in refusals
+    ]
     yield from patiently(Publish(letters, dead_letters=True))
-    yield Observe([_refused(received, error, target) for received, error in refusals])
-    yield Acknowledge([received.ack_id for received, _ in refusals])
+    yield Observe([_observed(refusal, target) for refusal in refusals])
+    yield Acknowledge([refusal.received.ack_id for refusal in refusals])
 
 
-def _refused(received: Received, error: EventError, target: Target) -> Observation:
+def _observed(refusal: Refusal, target: Target) -> Observation:
+    received, error, path = refusal
     replica = received.message.attributes.get("replica", "")
     # Only a known replica's id becomes a label: made-up ones would be without end.
     source = replica if replica in target.fleet.replicas else ""
-    return Observation(Outcome.DEAD_LETTER, received.id, source, reason=error.reason, text=str(error))
+    return Observation(
+        Outcome.DEAD_LETTER,
+        received.id,
+        source,
+        path,
+        reason=error.reason,
+        text=str(error),
+        letter=letter_id(received, target.replica.id),
+    )
 
 
 def _acknowledge(durable: Sequence[Durable]) -> Steps:
@@ -105,7 +115,7 @@ def _acknowledge(durable: Sequence[Durable]) -> Steps:
         yield Acknowledge(ack_ids)
 
 
-def _refuse(item: Decided, text: str, target: Target) -> list[tuple[Received, EventError]]:
+def _refuse(item: Decided, text: str, target: Target) -> list[Refusal]:
     document = item.document
     if len(document.due) > 1:
         # One of several changes is at fault: apply them one at a time, so that the others land.
@@ -118,7 +128,7 @@ def _refuse(item: Decided, text: str, target: Target) -> list[tuple[Received, Ev
         f"{f' (about {item.unit.bytes} bytes with its metadata)' if item.unit else ''}: {text}",
     )
     received = document.arrivals.pop(0).received
-    return [(received, error)]
+    return [Refusal(received, error, document.path)]
 
 
 def _push_backs(item: Decided, commit_time: int | None, target: Target) -> list[Message]:

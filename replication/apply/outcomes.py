@@ -37,7 +37,8 @@ class State(NamedTuple):
 class Conflict:
     """A conflict, or a violation, and how it was decided; what the conflict log keeps.
 
-    `winner` is the state that stays; for a computed body it is neither side.
+    `winner` is the state that stays; for a computed body it is neither side. `primary` is the replica that may
+    write, where the other may not: of a violation.
     """
 
     path: str
@@ -46,3 +47,4 @@ class Conflict:
     winner: State
     policy: str
     failure: str | None = None
+    primary: str = ""

@@ -221,6 +221,7 @@ def _revert(change: Change, local: State | None, case: _Case) -> _Step:
         sides=(violating, right),
         winner=right,
         policy="single-primary",
+        primary=rule.primary or "",
     )
     if _stands(local, right, rule):
         return _Step(local, Outcome.VIOLATION, conflict=conflict)

@@ -6,12 +6,21 @@ from typing import NamedTuple, assert_never
 
 from replication.apply.admission import Admit, Applicant, Hold, Redirect, Refuse, admit
 from replication.apply.writes import Target
+from replication.changes.dead_letters import path_named
 from replication.changes.decode import Change, decode
 from replication.changes.envelope import Kind
 from replication.configuration.parse import Rule
 from replication.errors import EventError
 from replication.fleet.addressing import addressed
 from replication.ports import Message, Received
+
+
+class Refusal(NamedTuple):
+    """A message that can never be applied; `path` is the document's, where it is known."""
+
+    received: Received
+    error: EventError
+    path: str
 
 
 class Arrival(NamedTuple):
@@ -57,7 +66,7 @@ class Sorted:
 
     documents: dict[str, Waiting] = field(default_factory=dict)
     violated: dict[str, Waiting] = field(default_factory=dict)
-    refused: list[tuple[Received, EventError]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     redirected: list[tuple[Received, Message | None]] = field(default_factory=list)
     held: dict[int, list[Received]] = field(default_factory=dict)
     """By the seconds to wait."""
@@ -82,7 +91,7 @@ def sort_batch(batch: Sequence[Received], target: Target) -> Sorted:
         try:
             change = decode(received.message, target.fleet)
         except EventError as error:
-            found.refused.append((received, error))
+            found.refused.append(Refusal(received, error, path_named(received.message.attributes)))
             continue
         _place(received, change, found, target)
     return found
@@ -102,7 +111,7 @@ def _place(received: Received, change: Change, found: Sorted, target: Target) ->
             document.deletes |= violates or change.version.deleted
             document.arrivals.append(Arrival(received, change))
         case Refuse(error):
-            found.refused.append((received, error))
+            found.refused.append(Refusal(received, error, change.path))
         case Redirect(message):
             found.redirected.append((received, message))
         case Hold(seconds):

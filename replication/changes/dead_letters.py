@@ -5,19 +5,41 @@ lost, and none delays another message.
 """
 
 import hashlib
+from collections.abc import Mapping
 
+from replication.documents.wire import is_document_path
 from replication.errors import EventError
 from replication.limits import ATTRIBUTE_BYTES_MAX
 from replication.ports import Message, Received
 
 
-def dead_letter(received: Received, error: EventError, target: str) -> Message:
+def dead_letter(received: Received, error: EventError, target: str, *, path: str = "") -> Message:
     """The dead letter of a message that `target` cannot apply.
 
-    Data and attributes as received, plus `reason`, `error`, `target`, and an `id` that is the same when the
-    same message is delivered to the same target again.
+    Data and attributes as received, plus `reason`, `error`, `target`, `id`, and where it is known the
+    document's relative `path`.
     """
-    text = str(error).encode()[:ATTRIBUTE_BYTES_MAX].decode(errors="ignore")
-    identity = hashlib.blake2b(f"{received.id}\0{target}".encode(), digest_size=16).hexdigest()
-    own = {"reason": error.reason.value, "error": text, "target": target, "id": identity}
+    own = {
+        "reason": error.reason.value,
+        "error": _bounded(str(error)),
+        "target": target,
+        "id": letter_id(received, target),
+    }
+    if path:
+        own["path"] = _bounded(path)
     return Message(received.message.data, {**received.message.attributes, **own})
+
+
+def letter_id(received: Received, target: str) -> str:
+    """The `id` of a dead letter: the same when the same message is delivered to the same target again."""
+    return hashlib.blake2b(f"{received.id}\0{target}".encode(), digest_size=16).hexdigest()
+
+
+def path_named(attributes: Mapping[str, str]) -> str:
+    """The path that a message's attributes name, where they name one; nobody has checked the message itself."""
+    path = attributes.get("ce-document", "")
+    return path if path and is_document_path(path) else ""
+
+
+def _bounded(text: str) -> str:
+    return text.encode()[:ATTRIBUTE_BYTES_MAX].decode(errors="ignore")

@@ -31,6 +31,7 @@ from replication.configuration.marked_yaml import Key, read_yaml
 from replication.documents.metadata import MetadataCodec
 from replication.documents.wire import MICROS, database_prefix
 from replication.errors import ConfigError
+from replication.fleet.fingerprint import fingerprint
 from replication.fleet.paths import EVERY_DOCUMENT, parse_pattern
 from replication.limits import FILTER_BYTES_MAX
 
@@ -90,8 +91,9 @@ class Pull:
 class Fleet:
     """The replicas and the rules between them. `…_us` are in microseconds.
 
-    `dead_letter_topic` defaults to the topic's name with `-dead-letters`. `secret` keys the seal. `codec`
-    reads and writes the versions in this fleet's documents.
+    `dead_letter_topic` defaults to the topic's name with `-dead-letters`. `secret` keys the seal;
+    `secret_file` is where it came from, as the file names it. `codec` reads and writes the versions in this
+    fleet's documents.
     """
 
     project: str
@@ -101,6 +103,7 @@ class Fleet:
     dead_letter_topic: str = ""
     metadata_field: str = config_file.METADATA_FIELD
     secret: bytes | None = field(default=None, repr=False)
+    secret_file: str | None = None
     drift_limit_us: int = config_file.microseconds(config_file.DRIFT_LIMIT)
     tombstone_retention_us: int = config_file.microseconds(config_file.TOMBSTONE_RETENTION)
     conflict_retention_us: int = config_file.microseconds(config_file.CONFLICT_RETENTION)
@@ -168,9 +171,37 @@ class Fleet:
         return text
 
     @property
+    def emulated(self) -> bool:
+        """Whether it runs on emulators; `configuration.ends` refuses a fleet that does so in part."""
+        return self.pubsub_emulator_host is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that are the same wherever the same configuration is loaded.
+
+        Does not depend on the secret, on the order of keys, or on the addresses of emulators.
+        """
+        return fingerprint(
+            {
+                **{name: getattr(self, name) for name in _FINGERPRINTED},
+                "replicas": {
+                    name: (replica.project, replica.database, replica.location)
+                    for name, replica in self.replicas.items()
+                },
+            }
+        )
+
+    @property
     def dead_letter_subscription(self) -> str:
         """The id of the subscription that keeps the dead letters."""
         return f"{self.dead_letter_topic}-all"
+
+
+_FINGERPRINTED = (
+    *("project", "topic", "dead_letter_topic", "metadata_field", "rules", "drift_limit_us"),
+    *("tombstone_retention_us", "conflict_retention_us", "pull", "expirations", "analytics"),
+)
+"""The fleet's fields that its fingerprint covers, beside its replicas."""
 
 
 def fleet_schema() -> dict[str, Any]:
@@ -278,6 +309,7 @@ def _build(shape: FleetShape, *, policies: Sequence[Policy], secret: bytes | Non
         dead_letter_topic=shape.dead_letter_topic or "",
         metadata_field=shape.metadata_field,
         secret=secret,
+        secret_file=shape.secret_file,
         drift_limit_us=shape.drift_limit,
         tombstone_retention_us=shape.tombstone_retention,
         conflict_retention_us=shape.conflict_retention,

@@ -164,7 +164,9 @@ class MetadataCodec:
         """
         meta, seal = _parse(value, deleted)
         if not hmac.compare_digest(seal, self.seal(path, meta)):
-            raise MetadataFault("its seal is not this document's")
+            raise MetadataFault(
+                "it is sealed with another secret than this process has, or copied from another document"
+            )
         version = meta.version
         latest = max(version.stamp, version.dot, *version.clock.values())
         if latest > update_time + self.drift_limit_us:

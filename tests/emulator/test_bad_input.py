@@ -98,6 +98,7 @@ def test_what_cannot_be_applied_is_kept_with_its_reason_and_holds_up_nobody(
         assert one.message.attributes["mine"] == "kept"
         assert one.message.attributes["reason"] == reason
         assert len(one.message.attributes["error"]) > 10
+        assert one.message.attributes.get("path") == ("bad/large" if make is too_large else None)
     for replica in ("us", "apac"):
         eventually(
             lambda replica=replica: len(replicas.contents(below=f"around/{name}-")[replica]) == 10,

@@ -17,6 +17,7 @@ from workers.config import ConfigFile
 GOOD = """\
 project: my-project
 topic: changes
+secret_file: fleet.secret
 replicas:
   eu: {database: app-eu, location: europe-west1}
 collections:
@@ -29,6 +30,7 @@ collections:
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "fleet.yaml"
     path.write_text(GOOD)
+    (tmp_path / "fleet.secret").write_text("0123456789abcdef\n")
     return path
 
 
@@ -118,18 +120,47 @@ def test_missing_credentials_do_not_hide_what_the_configuration_says(config: Pat
     assert "`gcloud auth application-default login`" in found["Google Cloud"]["text"]
 
 
-def test_the_secret_is_found_beside_the_file(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "fleet.secret").write_text("0123456789abcdef\n")
-    config.write_text("secret_file: fleet.secret\n" + GOOD)
+def test_the_secret_is_found_beside_the_file(config: Path) -> None:
     assert ConfigFile(config).load().secret == b"0123456789abcdef"
 
 
-def test_the_emulators_variable_is_used_unless_the_file_names_one(config: Path) -> None:
-    environment = {"PUBSUB_EMULATOR_HOST": "localhost:1"}
-    assert ConfigFile(config, environment).load().pubsub_emulator_host == "localhost:1"
-    config.write_text("pubsub_emulator_host: localhost:2\n" + GOOD)
-    assert ConfigFile(config, environment).load().pubsub_emulator_host == "localhost:2"
-    assert ConfigFile(config, {}).load().pubsub_emulator_host == "localhost:2"
+def test_the_emulators_variables_stand_in_for_what_the_file_does_not_name(config: Path) -> None:
+    environment = {"PUBSUB_EMULATOR_HOST": "localhost:1", "FIRESTORE_EMULATOR_HOST": "[::1]:2"}
+    fleet = ConfigFile(config, environment).load()
+    assert (fleet.pubsub_emulator_host, fleet.replica("eu").emulator_host) == ("localhost:1", "[::1]:2")
+    named = GOOD.replace("europe-west1}", 'europe-west1, emulator_host: "localhost:3"}')
+    config.write_text("pubsub_emulator_host: localhost:4\n" + named)
+    for variables in (environment, {}):
+        fleet = ConfigFile(config, variables).load()
+        assert (fleet.pubsub_emulator_host, fleet.replica("eu").emulator_host) == ("localhost:4", "localhost:3")
+
+
+@pytest.mark.parametrize("variable", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST"])
+@pytest.mark.parametrize(
+    "command", [["check", "--offline"], ["provision"], ["capture"], ["replicate", "--replica", "eu"]]
+)
+def test_a_mix_of_emulators_and_the_cloud_is_refused_before_anything_opens(
+    variable: str, command: list[str], config: Path
+) -> None:
+    env = {"PUBSUB_EMULATOR_HOST": "", "FIRESTORE_EMULATOR_HOST": "", variable: "127.0.0.1:1"}
+    result = run("--config", config, *command, env=env)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{config}: emulators and the cloud are mixed: ")
+    assert "(127.0.0.1:1) is on an emulator" in result.stderr
+
+
+def test_an_emulators_variable_that_is_no_address_is_named(config: Path) -> None:
+    result = run("--config", config, "check", "--offline", env={"FIRESTORE_EMULATOR_HOST": "http://x:1"})
+    assert result.exit_code == 2
+    assert result.stderr.startswith("FIRESTORE_EMULATOR_HOST: 'http://x:1' is no address; write host:port")
+
+
+def test_an_unknown_event_type_is_named_with_the_known_ones(config: Path) -> None:
+    section = "analytics: {types: {swipe: {payload: {}}, view: {payload: {}}}}\n"
+    config.write_text(GOOD + section)
+    result = run("--config", config, "analytics", "read", "--replica", "eu", "--type", "nope")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "--type: no event type 'nope' in the configuration; choose one of swipe, view\n"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +182,7 @@ def test_a_custom_policy_that_cannot_be_loaded_names_line_and_remedy(
     with_policy(config, name)
     result = run("--config", config, "check", "--offline")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"{config}:6: collections.0.conflict.policy: {message}")
+    assert result.stderr.startswith(f"{config}:7: collections.0.conflict.policy: {message}")
 
 
 def test_a_custom_policy_is_a_function_or_a_ready_policy(

@@ -15,6 +15,7 @@ from replication.configuration.analytics import Analytics, parse_analytics, ware
 from replication.configuration.parse import Fleet
 from replication.ports import Database, Publisher, Subscription, Telemetry
 from workers.config import ConfigFile
+from workers.runtime.identity import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def open_clients(fleet: Fleet, job: Job) -> Iterator[AnalyticsClients]:
     """The clients of one worker; closed, and metrics flushed, at the end."""
     host, settings = fleet.pubsub_emulator_host, job.settings
     with ExitStack() as stack:
-        telemetry = open_telemetry(service="firefleet-analytics")
+        telemetry = open_telemetry(service="firefleet-analytics", version=version())
         stack.callback(telemetry.close)
         database = open_database(fleet.replica(job.replica))
         stack.callback(database.close)

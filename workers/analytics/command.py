@@ -9,12 +9,14 @@ import logging
 import click
 
 from replication.analytics.job import Job
-from replication.configuration.parse import Fleet, Mode
+from replication.configuration.parse import Fleet
 from workers.analytics.clients import open_clients, plan_job
 from workers.analytics.read import command as read_command
 from workers.analytics.worker import AnalyticsWorker
 from workers.config import ConfigFile
+from workers.runtime.identity import described, introduce
 from workers.runtime.run import run_worker
+from workers.setup.config_diagnosis import load_for_work
 
 log = logging.getLogger(__name__)
 
@@ -40,39 +42,21 @@ def command(ctx: click.Context, *, replica: str | None, health_port: int | None,
     if replica is None:
         raise click.UsageError("Missing option '--replica'.", ctx)
     file: ConfigFile = ctx.obj
-    fleet = file.load()
+    fleet = load_for_work(file)
     job = plan_job(file, fleet, replica)
-    _warn_of_replication(fleet, job)
-    run(fleet, job, health_port=health_port, threads=threads)
+    pullers = threads or fleet.pull.threads
+    subscription = job.settings.subscription(job.replica)
+    where = f"{described(fleet.replica(job.replica))} from {subscription}"
+    introduce(log, file, fleet, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}")
+    run(fleet, job, health_port=health_port, threads=pullers)
 
 
 command.add_command(read_command)
 
 
-def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int | None) -> None:
+def run(fleet: Fleet, job: Job, *, health_port: int | None, threads: int) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with open_clients(fleet, job) as clients:
-        worker = AnalyticsWorker(
-            job, clients, threads=threads or fleet.pull.threads, max_messages=fleet.pull.max_messages
-        )
-        subscription = job.settings.subscription(job.replica)
-        run_worker(
-            worker,
-            health_port=health_port,
-            started=lambda: log.info(
-                "analytics of %s from %s", job.replica, subscription, extra={"worker": job.token}
-            ),
-        )
+        worker = AnalyticsWorker(job, clients, threads=threads, max_messages=fleet.pull.max_messages)
+        run_worker(worker, health_port=health_port)
     log.info("stopped")
-
-
-def _warn_of_replication(fleet: Fleet, job: Job) -> None:
-    """Say so if what is written here would be captured and sent to every other region."""
-    collection = job.settings.collection
-    if fleet.rule_for(f"{collection}/event").mode is not Mode.LOCAL:
-        log.warning(
-            "documents of %s are replicated to the other regions; to keep them here, put "
-            '{match: "%s/{event}", mode: local} before the rule that matches them',
-            collection,
-            collection,
-        )

@@ -62,7 +62,7 @@ class AnalyticsDriver:
         self._buffer = buffer
         self._deliveries = deliveries
         self._spread = spread
-        self._observer = AnalyticsObserver(job.replica, clients.telemetry)
+        self._observer = AnalyticsObserver(job.replica, clients.telemetry, loop.progress.journal)
         self._flushes = 0
 
     def take(self, pulled: Sequence[Received]) -> None:

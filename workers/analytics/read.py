@@ -12,6 +12,7 @@ from replication.adapters.firestore_listing import FirestoreListing
 from replication.analytics.packing import StoredEvent
 from replication.analytics.reader import Tally, read_events
 from replication.analytics.schema import event_micros, parse_time
+from replication.errors import ConfigError
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 
@@ -56,6 +57,9 @@ def command(
     """
     fleet = file.load()
     settings = load_analytics(file, fleet)
+    if event_type is not None and event_type not in settings.types:
+        known = ", ".join(settings.types)
+        raise ConfigError(f"--type: no event type '{event_type}' in the configuration; choose one of {known}")
     asked = {"type": event_type, "region": region}
     equal = {name: text for name, text in asked.items() if text is not None}
     tally = Tally()

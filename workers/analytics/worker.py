@@ -12,12 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from replication.analytics.job import Job
+from replication.metrics import ANALYTICS_RETRIES
 from workers.analytics.clients import AnalyticsClients
 from workers.analytics.driver import AnalyticsDriver, Spread
 from workers.analytics.guarded import GuardedBuffer
 from workers.analytics.observe import AnalyticsObserver
 from workers.runtime.clock import age_s
 from workers.runtime.deliveries import Deliveries
+from workers.runtime.journal import Journal
 from workers.runtime.loop import Loop
 from workers.runtime.progress import Progress
 from workers.runtime.stop import StopSignal
@@ -37,7 +39,8 @@ class AnalyticsWorker:
     """The threads of one process."""
 
     def __init__(self, job: Job, clients: AnalyticsClients, *, threads: int, max_messages: int) -> None:
-        self.progress = Progress(time.monotonic)
+        journal = Journal(time.monotonic, unit="events", always=("written", "dead_lettered"))
+        self.progress = Progress(time.monotonic, journal)
         self._stop = StopSignal()
         self._job = job
         self._clients = clients
@@ -46,7 +49,7 @@ class AnalyticsWorker:
         self._deliveries = Deliveries(
             BUFFER, clients.subscription, self.progress, deadline_s=job.settings.ack_deadline_s
         )
-        self._observer = AnalyticsObserver(job.replica, clients.telemetry)
+        self._observer = AnalyticsObserver(job.replica, clients.telemetry, journal)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._pullers = [
             threading.Thread(target=self._pull_loop, args=(f"puller-{number}",), name=f"puller-{number}")
@@ -118,6 +121,7 @@ class AnalyticsWorker:
     def _report(self) -> None:
         level = self._buffer.level
         self._observer.record_level(level.depth, level.bytes, age_s(level.oldest) if level.oldest else 0.0)
+        self.progress.journal.tick(held=level.depth, oldest_us=level.oldest or None)
 
 
 def analytics_loop(
@@ -130,6 +134,6 @@ def analytics_loop(
         progress=progress,
         stop=stop,
         telemetry=clients.telemetry,
-        retries="firefleet.analytics.retries",
+        retries=ANALYTICS_RETRIES,
         reporter=BUFFER,
     )

@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from replication import metrics
 from replication.changes.body import protobuf_body
 from replication.changes.envelope import ID, JSON, SOURCE
 from replication.configuration.parse import Fleet
@@ -85,8 +86,8 @@ class Capture:
                 await give(answer, receive, send)
             finally:
                 self._in_flight -= 1
-        self._telemetry.count("firefleet.capture.requests", status=str(answer.status))
-        self._telemetry.measure("firefleet.capture.duration", time.perf_counter() - started)
+        self._telemetry.count(metrics.CAPTURE_REQUESTS, status=str(answer.status))
+        self._telemetry.measure(metrics.CAPTURE_DURATION, time.perf_counter() - started)
 
     async def _answer(self, headers: Mapping[str, str], receive: Receive) -> Answer:
         try:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import assert_never
 
+from replication import metrics
 from replication.apply.outcomes import Outcome
 from replication.changes.capture import Dropped, Why, capture
 from replication.changes.envelope import DOCUMENT
@@ -56,9 +57,9 @@ class Driver:
         match dropped.why:
             case Why.UNCHANGED:
                 # Only the emulator sends such events: in production this count says that something is wrong.
-                self._telemetry.count("firefleet.capture.unchanged")
+                self._telemetry.count(metrics.CAPTURE_UNCHANGED)
             case Why.ECHO | Why.OWN:
-                self._telemetry.count("firefleet.changes", outcome=Outcome.ECHO.value, source=dropped.replica)
+                self._telemetry.count(metrics.CHANGES, outcome=Outcome.ECHO.value, source=dropped.replica)
             case Why.LOCAL | Why.EXPIRED:
                 pass  # an application's change, or Firestore's, that stays where it was made
             case _:
@@ -68,10 +69,11 @@ class Driver:
         replica = captured.attributes["replica"] if isinstance(captured, Message) else captured.replica
         if not replica:
             return  # nothing happened in it
-        self._telemetry.count("firefleet.capture.large_events", source=replica)
+        self._telemetry.count(metrics.CAPTURE_LARGE_EVENTS, source=replica)
         logger.warning(
-            "the event of %s at %s has %d bytes: near Eventarc's limit of 512 KB, above which changes may be "
-            "lost; make the document smaller, and compare it across the replicas",
+            "the event of %s at %s has %d bytes, near Eventarc's limit of 512 KB: a larger change may never "
+            "reach the other replicas. An event holds the document before and after: keep documents below "
+            "250 KB",
             headers.get(DOCUMENT, "a document"),
             replica,
             size,

@@ -12,10 +12,8 @@ from typing import Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
 
+from replication.metrics import CHANGES, LAG
 from replication.ports import Telemetry
-
-LAG = "firefleet.replication.lag"
-CHANGES = "firefleet.changes"
 
 # Steps of a fifth from 1 ms to over 100 s: fine enough to be interpolated in.
 _BOUNDS = tuple(0.001 * 1.2**step for step in range(64))

@@ -108,6 +108,15 @@ def _no_tombstone(wanted: ReadTombstone) -> Found:
     return Found(wanted.path, None, 0, 0)
 
 
+def require_consent(fleet: Fleet, what: str, *, given: bool) -> None:
+    """Refuse to publish to a fleet in the cloud unless the operator has said yes; raises `ConfigError`."""
+    if not fleet.emulated and not given:
+        raise ConfigError(
+            f"this fleet is no emulator: publish would send {what} to project {fleet.project}, where the "
+            "workers write them into real databases; nothing was published. Add --yes if that is what you want"
+        )
+
+
 def _counted(messages: Iterable[Message], counts: dict[str, int]) -> Iterator[Message]:
     for message in messages:
         kind = message.attributes["kind"]
@@ -140,6 +149,7 @@ def _now() -> int:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="With --analytics: write what was published here, a JSON object a line.",
 )
+@click.option("--yes", is_flag=True, help="Publish to a fleet in the cloud too, and not to emulators only.")
 @click.pass_obj
 def command(
     file: ConfigFile,
@@ -154,12 +164,15 @@ def command(
     json_wanted: bool,
     analytics: bool,
     manifest: Path | None,
+    yes: bool,
 ) -> None:
     """Publish synthetic changes to the topic, in the wire format, without any database.
 
-    The workers of the other replicas will write these documents: never do this to a fleet that is in use.
+    The workers of the other replicas will write these documents: never do this to a fleet that is in use. A
+    fleet in the cloud is refused without --yes.
     """
     if analytics:
+        require_consent(file.load(), f"{count} synthetic analytics events of {replica}", given=yes)
         sent = publish_analytics(
             file, replica=replica, count=count, rate=rate or None, seed=seed, manifest=manifest
         )
@@ -172,6 +185,7 @@ def command(
         raise ConfigError(f"--collection: '{collection}' is no collection's path; write one such as orders")
     fleet = file.load()
     source = fleet.replica(replica)
+    require_consent(fleet, f"{count} synthetic documents of {replica} in {collection}", given=yes)
     load = Load(count=count, size=size, collection=collection, deletes=deletes / 100, seed=seed)
     counts: dict[str, int] = {}
     began = time.monotonic()

@@ -9,6 +9,7 @@ from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.configuration.parse import Fleet
 from replication.ports import Database, Publisher, Subscription, Telemetry
+from workers.runtime.identity import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ def open_clients(fleet: Fleet, target: str) -> Iterator[Clients]:
     """The clients of a replication worker for the replica `target`; closed, and metrics flushed, at the end."""
     host = fleet.pubsub_emulator_host
     with ExitStack() as stack:
-        telemetry = open_telemetry(service="firefleet-replicate")
+        telemetry = open_telemetry(service="firefleet-replicate", version=version())
         stack.callback(telemetry.close)
         # Connections open with the first call, so a replica that is never read costs nothing.
         databases = {name: open_database(replica) for name, replica in fleet.replicas.items()}

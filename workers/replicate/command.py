@@ -8,7 +8,9 @@ from replication.apply.writes import Target
 from workers.config import ConfigFile
 from workers.replicate.clients import open_clients
 from workers.replicate.worker import Worker
+from workers.runtime.identity import described, introduce
 from workers.runtime.run import run_worker
+from workers.setup.config_diagnosis import load_for_work
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +31,12 @@ def command(file: ConfigFile, *, replica: str, health_port: int | None, threads:
     Any number of workers may share a replica's subscription. On SIGTERM a worker finishes what it holds
     within 10 s, or releases it: nothing is lost.
     """
-    fleet = file.load()
+    fleet = load_for_work(file)
     target = Target(fleet, fleet.replica(replica))
     with open_clients(fleet, replica) as clients:
-        worker = Worker(
-            target,
-            clients,
-            threads=threads or fleet.pull.threads,
-            max_messages=fleet.pull.max_messages,
-        )
-        run_worker(
-            worker,
-            health_port=health_port,
-            started=lambda: log.info("replicating to %s from %s", replica, fleet.subscription(replica)),
-        )
+        pullers = threads or fleet.pull.threads
+        where = f"{described(target.replica)} from {fleet.subscription(replica)}"
+        introduce(log, file, fleet, f"replicating to {where}, {pullers} pullers")
+        worker = Worker(target, clients, threads=pullers, max_messages=fleet.pull.max_messages)
+        run_worker(worker, health_port=health_port)
     log.info("stopped")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, assert_never
 
+from replication import metrics
 from replication.apply.batch import apply
 from replication.apply.effects import Effect
 from replication.apply.writes import Target
@@ -53,7 +54,12 @@ class Driver:
         self._target = target
         self._clients = clients
         self._database = clients.databases[target.replica.id]
-        self._observer = Observer(target.replica.id, clients.telemetry)
+        self._observer = Observer(
+            target.replica.id,
+            clients.telemetry,
+            loop.progress.journal,
+            conflicts=target.fleet.codec.conflicts,
+        )
         self._deliveries = Deliveries(loop.name, clients.subscription, loop.progress, deadline_s=LEASE_S)
         self._received_us = 0
 
@@ -84,7 +90,7 @@ class Driver:
                     "applying message %s failed; it is released and will be delivered again",
                     left[0].id if left else "?",
                 )
-                self._clients.telemetry.count("firefleet.failures", target=self._target.replica.id)
+                self._clients.telemetry.count(metrics.FAILURES, target=self._target.replica.id)
                 return
             middle = len(left) // 2
             self._run(left[:middle])

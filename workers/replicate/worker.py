@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from replication import metrics
 from replication.apply.writes import Target
 from replication.ports import Received
 from workers.replicate.clients import Clients
 from workers.replicate.driver import Driver
 from workers.runtime.clock import age_s
+from workers.runtime.journal import Journal
 from workers.runtime.loop import Loop
 from workers.runtime.progress import Progress
 from workers.runtime.stop import StopSignal
@@ -28,7 +30,7 @@ class Worker:
     """The pullers of one process."""
 
     def __init__(self, target: Target, clients: Clients, *, threads: int, max_messages: int) -> None:
-        self.progress = Progress(time.monotonic)
+        self.progress = Progress(time.monotonic, Journal(time.monotonic))
         self._target = target
         self._clients = clients
         self._max_messages = max_messages
@@ -57,10 +59,11 @@ class Worker:
     def _report(self) -> None:
         replica = self._target.replica.id
         oldest = self.progress.oldest_us
-        self._clients.telemetry.gauge("firefleet.inflight", self.progress.inflight, target=replica)
+        self._clients.telemetry.gauge(metrics.INFLIGHT, self.progress.inflight, target=replica)
         # It keeps growing while nothing gets done, which a histogram of what was done cannot show.
         age = age_s(oldest) if oldest is not None else 0.0
-        self._clients.telemetry.gauge("firefleet.replication.oldest_unapplied", age, target=replica)
+        self._clients.telemetry.gauge(metrics.OLDEST_UNAPPLIED, age, target=replica)
+        self.progress.tell()
 
     def _pull_loop(self, name: str) -> None:
         loop = Loop(
@@ -69,7 +72,7 @@ class Worker:
             progress=self.progress,
             stop=self._stop,
             telemetry=self._clients.telemetry,
-            retries="firefleet.retries",
+            retries=metrics.RETRIES,
             reporter=name,
         )
         driver = Driver(loop, self._target, self._clients)
@@ -82,8 +85,8 @@ class Worker:
         for batch in batches(pulled):
             began = time.monotonic()
             driver.run(batch)
-            self._clients.telemetry.measure("firefleet.batch.size", len(batch), **labels)
-            self._clients.telemetry.measure("firefleet.apply.duration", time.monotonic() - began, **labels)
+            self._clients.telemetry.measure(metrics.BATCH_SIZE, len(batch), **labels)
+            self._clients.telemetry.measure(metrics.APPLY_DURATION, time.monotonic() - began, **labels)
 
 
 def batches(pulled: Sequence[Received]) -> Iterator[list[Received]]:

@@ -19,4 +19,4 @@ def jittered_s(attempt: int) -> float:
 
 def level_of(attempt: int) -> int:
     """The log level of the `attempt`-th failure in a row: an outage of hours must not fill the log."""
-    return logging.WARNING if attempt in (3, 10) or attempt % 60 == 0 else logging.DEBUG
+    return logging.WARNING if attempt in (10, 30) or attempt % 60 == 0 else logging.DEBUG

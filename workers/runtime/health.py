@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from workers.runtime.identity import version
 from workers.runtime.serving import ServerThread
 
 Checks = Mapping[str, Callable[[], str | None]]
@@ -21,10 +22,10 @@ GRACE_S = 1
 
 
 def report(checks: Checks) -> Response:
-    """200 when every check is fine, else 503; the body names the failing ones and their problems."""
+    """200 when every check is fine, else 503; the body names the failing ones, and the version."""
     failing = {name: problem for name, check in checks.items() if (problem := _problem(check)) is not None}
     return Response(
-        orjson.dumps({"ok": not failing, "failing": failing, "checks": sorted(checks)}),
+        orjson.dumps({"ok": not failing, "failing": failing, "checks": sorted(checks), "version": version()}),
         status_code=503 if failing else 200,
         media_type="application/json",
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from replication.errors import Transient
+from replication.errors import FirefleetError, Transient
 from replication.ports import Received, Subscription, Telemetry
 from workers.runtime.backoff import jittered_s, level_of, longest_s
 from workers.runtime.progress import Progress
@@ -47,16 +47,19 @@ class Loop:
         except Transient as error:
             self.progress.trouble(self.reporter, what, str(error))
             raise
+        except FirefleetError:
+            # It was reached, and has answered.
+            self.progress.trouble(self.reporter, what, None)
+            raise
         self.progress.trouble(self.reporter, what, None)
         return answer
 
     def pull(self, subscription: Subscription, limit: int, *, timeout: float) -> list[Received]:
-        """Pull once; a failure is logged and backed off from, longer each time, and nothing is returned."""
+        """Pull once; a failure is backed off from, longer each time, and nothing is returned."""
         try:
             pulled = self.reach(PUBSUB, lambda: subscription.pull(limit, timeout=timeout))
-        except Transient as error:
+        except Transient:
             self._failures += 1
-            log.warning("cannot pull, attempt %d: %s", self._failures, error)
             self.stop.wait(longest_s(self._failures))
             return []
         self._failures = 0
@@ -66,7 +69,11 @@ class Loop:
         """Wait before the next attempt, longer each time; raises `Stopping` if the worker has to stop."""
         if self.stop.is_set():
             raise Stopping
-        log.log(level_of(attempt), "holding %d messages, attempt %d: %s", holding, attempt, cause)
+        log.log(self._level(attempt), "holding %d messages, attempt %d: %s", holding, attempt, cause)
         self.telemetry.count(self.retries, target=self.target)
         if self.stop.wait(jittered_s(attempt)):
             raise Stopping
+
+    def _level(self, attempt: int) -> int:
+        """What cannot be reached is the journal's to tell, once for all loops."""
+        return logging.DEBUG if self.progress.troubled(self.reporter) else level_of(attempt)

@@ -5,8 +5,11 @@ marks that it moves, and the worker as a whole that messages get done.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from workers.runtime.journal import Journal
 
 HEARTBEAT_S_MAX = 90.0
 """Longer than any call's deadline and any back-off: a loop that is silent for this long is stuck."""
@@ -24,9 +27,10 @@ class HeldMessages:
 
 @dataclass(slots=True)
 class Progress:
-    """Shared by a worker's threads. `now` gives monotonic seconds."""
+    """Shared by a worker's threads. `now` gives monotonic seconds; `journal` tells the log of it."""
 
     now: Callable[[], float]
+    journal: Journal = field(default_factory=lambda: Journal(time.monotonic))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _beats: dict[str, float] = field(default_factory=dict)
     _held: dict[str, HeldMessages] = field(default_factory=dict)
@@ -52,11 +56,25 @@ class Progress:
 
     def trouble(self, puller: str, what: str, problem: str | None) -> None:
         """`what` cannot be reached from the puller, or (None) can again."""
-        with self._lock:
-            if problem is None:
-                self._troubles.pop((puller, what), None)
-            else:
+        if problem is not None:
+            with self._lock:
                 self._troubles[puller, what] = problem
+            self.journal.failed(what, problem, held=self.inflight)
+        elif (puller, what) in self._troubles:  # asked without the lock, since nearly every call succeeds
+            with self._lock:
+                self._troubles.pop((puller, what), None)
+                over = all(end != what for _, end in self._troubles)
+            if over:
+                self.journal.reached(what, held=self.inflight)
+
+    def troubled(self, puller: str) -> bool:
+        """Whether something cannot be reached from the puller."""
+        with self._lock:
+            return any(name == puller for name, _ in self._troubles)
+
+    def tell(self) -> None:
+        """Write the log lines that are due; call it every few seconds."""
+        self.journal.tick(held=self.inflight, oldest_us=self.oldest_us)
 
     @property
     def inflight(self) -> int:

@@ -3,7 +3,6 @@
 import gc
 import logging
 import signal
-from collections.abc import Callable
 from typing import Protocol
 
 from workers.runtime.health import HealthServer
@@ -33,11 +32,10 @@ class Worker(Protocol):
         ...
 
 
-def run_worker(worker: Worker, *, health_port: int | None, started: Callable[[], None]) -> None:
+def run_worker(worker: Worker, *, health_port: int | None) -> None:
     """Run a worker until SIGTERM or SIGINT; returns when it has finished or released what it held.
 
-    Serves its health at `health_port` (None: nowhere). Calls `started` once its threads run. Raises
-    `ConfigError` when the port is taken.
+    Serves its health at `health_port` (None: nowhere). Raises `ConfigError` when the port is taken.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -52,6 +50,5 @@ def run_worker(worker: Worker, *, health_port: int | None, started: Callable[[],
     gc.collect()
     gc.freeze()
     worker.start()
-    started()
     worker.join()
     health.stop()

@@ -17,18 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 from replication.adapters.inspection import CloudInspection
-from replication.configuration.parse import Fleet, fleet_schema
+from replication.configuration.parse import fleet_schema
 from replication.errors import FirefleetError
 from workers.config import ConfigFile
-from workers.setup.diagnosis import Finding, Level, diagnose_cloud, diagnose_config
+from workers.setup.config_diagnosis import diagnose_config, diagnose_surroundings
+from workers.setup.diagnosis import Finding, Level, diagnose_cloud
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.UNKNOWN: "dim"}
 _COMMAND_WIDTH = 78
 
 
-def findings(fleet: Fleet, *, offline: bool) -> Iterator[Finding]:
-    """Everything there is to say about a fleet; `offline` asks nobody."""
+def findings(config: ConfigFile, *, offline: bool) -> Iterator[Finding]:
+    """Everything there is to say about a fleet; `offline` asks no one."""
+    fleet = config.load()
     yield from diagnose_config(fleet)
+    yield from diagnose_surroundings(fleet, config)
     if offline:
         return
     try:
@@ -87,7 +90,7 @@ def command(config: ConfigFile, *, schema: bool, offline: bool, as_json: bool) -
     if schema:
         click.echo(orjson.dumps(fleet_schema(), option=orjson.OPT_INDENT_2))
         return
-    found = list(findings(config.load(), offline=offline))
+    found = list(findings(config, offline=offline))
     failed = any(each.level is Level.FAIL for each in found)
     if as_json:
         click.echo(orjson.dumps({"ok": not failed, "findings": [asdict(each) for each in found]}))

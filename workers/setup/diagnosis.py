@@ -1,7 +1,8 @@
-"""What `firefleet check` looks at, and what each answer means: a finding, and the command that mends it.
+"""What `firefleet check` asks the cloud, and what each answer means: a finding, and the command that fixes it.
 
-Every check asks the cloud through a port and judges the answer; one that cannot be asked here is a finding
-too (`unknown`), so that a clean report never hides what was not looked at.
+What the configuration alone says is in `workers.setup.config_diagnosis`. Every check here asks through a port
+and judges the answer; one that cannot be asked is a finding too (`unknown`), so that a clean report never hides
+what was not looked at.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,19 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from conflict.policies import LastWriteWins
-from conflict.resolve import OnDelete
 from replication.configuration.parse import Fleet, Mode, Replica
-from replication.documents.wire import MICROS
 from replication.errors import CannotTell, FirefleetError
 from replication.fleet.cloud import Cloud, FoundSubscription
 from replication.fleet.paths import parse_pattern
 from replication.ports import SubscriptionSettings
 from workers.setup.provision import differences, subscriptions, topics
-
-EVENTARC_RETRY_SECONDS = 24 * 3_600
-"""How long Eventarc tries to deliver an event: https://cloud.google.com/eventarc/docs/retry-events."""
-DAY_SECONDS = 24 * 3_600
 
 # The region that serves a multi-region's triggers: https://cloud.google.com/firestore/docs/locations.
 _MULTI_REGIONS = {"nam5": "us-central1", "eur3": "europe-west4"}
@@ -56,37 +50,6 @@ class Finding:
     remedy: tuple[str, ...] = ()
 
 
-def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
-    """What the configuration alone says."""
-    yield Finding(Level.OK, "config", f"{len(fleet.replicas)} replicas, {len(fleet.rules)} rules")
-    yield _retention(fleet)
-    if fleet.secret is None:
-        yield Finding(
-            Level.WARN,
-            "secret_file",
-            "none: whoever may write documents can forge their versions",
-            ("openssl rand -hex 32 > fleet.secret", "# and in the config: secret_file: fleet.secret"),
-        )
-    yield from _deletes_under_policies(fleet)
-
-
-def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
-    """Rules whose policy and `on_delete` are each lawful, and together are not.
-
-    An approval that beats a later edit, which is later than a delete, which is later than the approval: whoever
-    meets first decides.
-    """
-    for rule in fleet.rules:
-        lawful = isinstance(rule.policy, LastWriteWins) or rule.on_delete is not OnDelete.LWW
-        if rule.mode is Mode.MULTI_PRIMARY and not lawful:
-            yield Finding(
-                Level.WARN,
-                f"collections: {rule.match}",
-                f"{rule.policy.name} with on_delete: lww: a delete among two writes may end on either answer",
-                ("# in the config, beside conflict: on_delete: delete-wins, or update-wins",),
-            )
-
-
 def diagnose_cloud(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
     """What Pub/Sub, Firestore and IAM say."""
     yield from _asked("Pub/Sub", partial(_pubsub, fleet, cloud), otherwise=Level.FAIL)
@@ -111,21 +74,6 @@ def _asked(
         yield Finding(Level.UNKNOWN, subject, f"cannot tell here: {error}")
     except FirefleetError as error:
         yield Finding(otherwise, subject, str(error))
-
-
-def _retention(fleet: Fleet) -> Finding:
-    """A tombstone must outlive the latest redelivery, else a late event brings a deleted document back."""
-    kept = fleet.tombstone_retention_us // MICROS
-    redelivered = max(each.retention for each in subscriptions(fleet).values()) + EVENTARC_RETRY_SECONDS
-    if kept > redelivered:
-        return Finding(Level.OK, "tombstone_retention", f"{kept / DAY_SECONDS:g} days")
-    return Finding(
-        Level.FAIL,
-        "tombstone_retention",
-        f"{kept / DAY_SECONDS:g} days, but events come back for {redelivered / DAY_SECONDS:g} "
-        "(subscriptions, then Eventarc): deleted documents would return",
-        ("# in the config: tombstone_retention: 10d",),
-    )
 
 
 def _pubsub(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:

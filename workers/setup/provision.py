@@ -51,14 +51,15 @@ class Resource:
 def topics(fleet: Fleet) -> tuple[str, ...]:
     """The ids of the topics the fleet needs."""
     needed: tuple[str, ...] = (fleet.topic, fleet.dead_letter_topic)
-    if (analytics := _analytics(fleet)) is not None:
+    if (analytics := analytics_of(fleet)) is not None:
         needed += (analytics.topic, analytics.dead_letters)
         if analytics.warehouse is not None:
             needed += (analytics.warehouse.topic,)
     return needed
 
 
-def _analytics(fleet: Fleet) -> Analytics | None:
+def analytics_of(fleet: Fleet) -> Analytics | None:
+    """The fleet's `analytics:` section; None where it has none."""
     if fleet.analytics is None:
         return None
     return parse_analytics(fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic)
@@ -78,7 +79,7 @@ def subscriptions(fleet: Fleet) -> Mapping[str, SubscriptionSettings]:
         for replica in fleet.replicas
     }
     wanted[fleet.dead_letter_subscription] = SubscriptionSettings(topic=fleet.dead_letter_topic)
-    if (analytics := _analytics(fleet)) is not None:
+    if (analytics := analytics_of(fleet)) is not None:
         wanted |= _analytics_subscriptions(analytics, tuple(fleet.replicas))
     return wanted
 

@@ -102,7 +102,7 @@ def test_names_attributes_values_and_buckets_arrive_when_it_is_closed(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     with receiver(requests) as endpoint:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        telemetry = open_telemetry(service="firefleet-replicate")
+        telemetry = open_telemetry(service="firefleet-replicate", version="1.2.3")
         telemetry.count("firefleet.changes", outcome="applied", source="eu")
         telemetry.count("firefleet.changes", 2, outcome="applied", source="eu")
         telemetry.measure("firefleet.replication.lag", 1.5, source="eu", target="us")
@@ -123,6 +123,7 @@ def test_names_attributes_values_and_buckets_arrive_when_it_is_closed(
     assert (inflight.as_int or inflight.as_double) == 3
     resource = {one.key: one.value.string_value for one in requests[0].resource_metrics[0].resource.attributes}
     assert resource["service.name"] == "firefleet-replicate"
+    assert resource["service.version"] == "1.2.3"
     assert resource["service.instance.id"]
 
 

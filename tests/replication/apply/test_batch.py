@@ -5,6 +5,7 @@ from itertools import count
 import pytest
 
 from replication.adapters.memory import MemoryDatabase
+from replication.apply.outcomes import Outcome
 from replication.documents.wire import Value
 from replication.effects import Acknowledge, BatchWrite, Commit, Expired, Pause, Postpone, Publish, Read
 from replication.errors import ConditionFailed, Refused, Transient
@@ -222,6 +223,23 @@ def test_a_replica_that_somebody_made_up_is_no_label_of_a_metric(bench):
     assert [seen.source for seen in bench.observations] == ["", "eu"]
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("docs/7", "docs/7"),
+        ("docs", None),
+        ("/docs/7", None),
+        ("", None),
+        (f"docs/{'é' * 600}", f"docs/{'é' * 509}"),
+    ],
+)
+def test_a_dead_letter_has_the_path_that_its_attributes_name_within_pubsubs_bound(bench, named, told):
+    bench.run(Message(b"\xff", {"replica": "eu", "kind": "write", "ce-document": named}))
+    [letter] = bench.dead
+    assert letter.attributes.get("path") == told
+    assert bench.observations[0].path == (named if told else "")
+
+
 def test_a_dead_letter_is_durable_before_the_acknowledgement(bench):
     bench.run(Message(b"\xff", {}))
     assert bench.kinds() == ["Publish", "Observe", "Acknowledge"]
@@ -240,6 +258,9 @@ def test_a_document_too_large_is_buried_alone_and_its_neighbours_land(bench):
     assert bench.text("docs/1") == bench.text("docs/2") == "new"
     assert bench.text("docs/big") == "fits"
     assert [letter.attributes["reason"] for letter in bench.dead] == ["too_large"]
+    [seen] = [each for each in bench.observations if each.outcome is Outcome.DEAD_LETTER]
+    letter = bench.dead[0].attributes
+    assert (letter["path"], letter["id"]) == (seen.path, seen.letter)
 
 
 @pytest.mark.parametrize("error", [Refused, ConditionFailed])

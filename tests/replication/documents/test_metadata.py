@@ -111,8 +111,8 @@ def test_a_copy_on_another_path_is_not_believed(meta: Meta, path: str, other: st
         decoded(encoded(meta, path), other)
 
 
-def test_a_seal_without_the_secret_is_not_believed() -> None:
-    with pytest.raises(MetadataFault, match="seal"):
+def test_a_seal_without_the_secret_is_not_believed_and_both_possible_causes_are_told() -> None:
+    with pytest.raises(MetadataFault, match=r"another secret than this process has, or copied from another"):
         decoded(encoded(), codec=MetadataCodec(secret=b"0123456789abcdef"))
 
 

@@ -362,8 +362,9 @@ def config(tmp_path: Path, analytics: object) -> ConfigFile:
     section = {
         "project": "shop",
         "topic": "changes",
-        "replicas": {"eu": {"database": "app-eu", "location": "europe-west1"}},
-        "collections": [{"match": "{document=**}", "mode": "multi-primary"}],
+        "pubsub_emulator_host": "127.0.0.1:1",
+        "replicas": {"eu": {"database": "app-eu", "location": "europe-west1", "emulator_host": "127.0.0.1:1"}},
+        "collections": [{"match": "{document=**}", "mode": "local"}],
         "analytics": analytics,
     }
     path.write_bytes(orjson.dumps(section))  # JSON is YAML

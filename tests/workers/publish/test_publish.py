@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from replication.adapters.memory import MemoryTopic
 from replication.adapters.pubsub import PubsubAdmin, open_subscription
 from replication.changes.decode import Change, decode
 from replication.changes.envelope import Kind
+from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE
 from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Document
 from replication.errors import ConfigError, Transient
@@ -22,7 +24,7 @@ from replication.ports import Message, SubscriptionSettings
 from tests.support.polling import eventually
 from workers.cli import main
 from workers.local.emulators import PubsubEmulator
-from workers.publish.command import Load, synthetic_messages
+from workers.publish.command import Load, require_consent, synthetic_messages
 from workers.runtime.publishing import publish_stream
 
 EU = Replica(id="eu", project="p", database="app-eu", location="europe-west1")
@@ -131,12 +133,36 @@ def test_a_collection_that_is_a_documents_path_is_a_mistake_of_the_command_line(
     assert "--collection: 'a/b' is no collection's path" in result.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--analytics"]])
+def test_a_fleet_in_the_cloud_is_refused_without_consent(options: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "fleet.yaml"
+    config.write_text(
+        "project: my-project\ntopic: changes\n"
+        "replicas: {eu: {database: app-eu, location: europe-west1}}\n"
+        'collections: [{match: "{document=**}", mode: multi-primary}]\n'
+    )
+    command = ["--config", str(config), "publish", "--replica", "eu", *options]
+    result = CliRunner().invoke(main, command, env=dict.fromkeys((PUBSUB_VARIABLE, FIRESTORE_VARIABLE), ""))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "publish would send 1000 synthetic" in result.stderr
+    assert "to project my-project" in result.stderr
+    assert "Add --yes" in result.stderr
+
+
+def test_consent_is_asked_of_a_fleet_in_the_cloud_alone() -> None:
+    require_consent(FLEET, "1 document", given=True)
+    require_consent(replace(FLEET, pubsub_emulator_host="127.0.0.1:1"), "1 document", given=False)
+
+
 @pytest.mark.emulator
 def test_the_command_publishes_to_the_topic_and_reports_in_json(
     pubsub_emulator: PubsubEmulator, project: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "fleet.yaml"
-    replicas = {name: {"database": f"app-{name}", "location": "europe-west1"} for name in ("eu", "us")}
+    replicas = {
+        name: {"database": f"app-{name}", "location": "europe-west1", "emulator_host": "127.0.0.1:1"}
+        for name in ("eu", "us")
+    }
     text = {
         "project": project,
         "topic": "changes",

@@ -1,5 +1,7 @@
 """Driving a batch with clients: what is held, extended, released and recorded while things go wrong."""
 
+import logging
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -237,6 +239,40 @@ def test_a_worker_takes_what_comes_and_stops_when_told(rig):
     worker.stop()
     worker.join()
     assert all(rig.value(f"docs/{number}") == "new" for number in range(50))
+
+
+def test_a_pull_that_fails_for_every_puller_is_one_line_and_its_end_another(rig, caplog):
+    failing = threading.Event()
+    failing.set()
+    failures: set[str] = set()
+    inner = rig.subscription
+
+    class Away:
+        def pull(self, limit: int, *, timeout: float) -> list[Received]:
+            if failing.is_set():
+                failures.add(threading.current_thread().name)
+                raise Transient("pulling from changes-apac: UNAVAILABLE")
+            return inner.pull(limit, timeout=timeout)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    rig.subscription = Away()
+    worker = Worker(TARGET, rig.clients, threads=4, max_messages=100)
+    with caplog.at_level(logging.INFO, logger="workers"):
+        worker.start()
+        eventually(lambda: len(failures) == 4, timeout=60)
+        failing.clear()
+        eventually(lambda: worker.progress.unreachable() is None, timeout=60)
+        worker.stop()
+        worker.join()
+    told = [(one.levelname, one.getMessage()) for one in caplog.records if "Pub/Sub" in one.getMessage()]
+    assert told[0] == (
+        "WARNING",
+        "Pub/Sub cannot be reached (0 changes held): pulling from changes-apac: UNAVAILABLE",
+    )
+    assert len(told) == 2
+    assert told[1][1].startswith("Pub/Sub reachable again after ")
 
 
 def test_batches_are_bounded_in_bytes_and_lose_nothing():

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,11 +49,9 @@ def probe(url: str) -> tuple[int, Any]:
 
 def test_all_checks_fine_is_200(serve: Serve) -> None:
     server = serve(live={"loop": lambda: None}, ready={"database": lambda: None, "pubsub": lambda: None})
-    assert probe(f"{server.url}/live") == (200, {"ok": True, "failing": {}, "checks": ["loop"]})
-    assert probe(f"{server.url}/ready") == (
-        200,
-        {"ok": True, "failing": {}, "checks": ["database", "pubsub"]},
-    )
+    fine = {"ok": True, "failing": {}, "version": metadata.version("firefleet")}
+    assert probe(f"{server.url}/live") == (200, {**fine, "checks": ["loop"]})
+    assert probe(f"{server.url}/ready") == (200, {**fine, "checks": ["database", "pubsub"]})
 
 
 def test_a_failing_check_is_503_and_named_with_its_problem(serve: Serve) -> None:

@@ -19,7 +19,8 @@ from replication.fleet.cloud import FoundSubscription
 from replication.ports import SubscriptionSettings
 from workers.cli import main
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
-from workers.setup.diagnosis import Finding, Level, diagnose_cloud, diagnose_config
+from workers.setup.config_diagnosis import diagnose_config
+from workers.setup.diagnosis import Finding, Level, diagnose_cloud
 from workers.setup.provision import subscriptions, topics
 
 DAY_US = 86_400 * 1_000_000
@@ -195,11 +196,6 @@ def test_tombstones_must_outlive_seven_days_of_subscription_and_one_of_eventarc(
     [found] = [each for each in diagnose_config(fleet) if each.subject == "tombstone_retention"]
     assert found.level is level
     assert bool(found.remedy) is (level is Level.FAIL)
-
-
-def test_a_fleet_without_a_secret_warns() -> None:
-    found = the_finding(MadeUpCloud(), fleet=replace(FLEET, secret=None))
-    assert (found.level, found.subject) == (Level.WARN, "secret_file")
 
 
 def test_a_database_that_does_not_answer_fails_with_the_error() -> None:

@@ -1,0 +1,204 @@
+"""What a configuration says by itself: what `firefleet check` reports of it, and what no worker starts with.
+
+One place decides: a finding that fails here is a failed check, and capture and the workers refuse to start with
+its text. Nothing is asked of the cloud.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from conflict.policies import LastWriteWins
+from conflict.resolve import OnDelete
+from replication.configuration.parse import Fleet, Mode
+from replication.documents.wire import MICROS
+from replication.errors import ConfigError
+from replication.fleet.paths import parse_pattern
+from workers.config import ConfigFile
+from workers.setup.diagnosis import Finding, Level
+from workers.setup.provision import analytics_of, subscriptions
+
+EVENTARC_RETRY_SECONDS = 24 * 3_600
+"""How long Eventarc tries to deliver an event: https://cloud.google.com/eventarc/docs/retry-events."""
+DAY_SECONDS = 24 * 3_600
+READABLE_BY_OTHERS = 0o077
+
+_AREAS = ("africa", "asia", "australia", "europe", "me", "northamerica", "southamerica", "us")
+_SIDES = ("north", "south", "east", "west", "central", "northeast", "northwest", "southeast", "southwest")
+_REGION = re.compile(rf"({'|'.join(_AREAS)})-({'|'.join(_SIDES)})[0-9]{{1,2}}|(nam|eur)[0-9]{{1,2}}")
+"""How Google Cloud names regions and multi-regions: a form and not a list, so that a new region needs no new
+release."""
+
+
+def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
+    """What the configuration alone says."""
+    yield Finding(Level.OK, "config", f"{len(fleet.replicas)} replicas, {len(fleet.rules)} rules")
+    yield _retention(fleet)
+    yield from _secret(fleet)
+    yield from _deletes_under_policies(fleet)
+    yield from _reserved_collections(fleet)
+    yield from _replicated_analytics(fleet)
+    yield from _locations(fleet)
+
+
+def diagnose_surroundings(fleet: Fleet, config: ConfigFile) -> Iterator[Finding]:
+    """What the files and the environment beside the configuration say, on this machine."""
+    if fleet.secret_file is not None:
+        yield from _readable_secret(fleet.secret_file, config)
+    if (analytics := analytics_of(fleet)) is not None and analytics.warehouse is not None:
+        name = analytics.warehouse.key_env
+        if name is not None and not config.environment.get(name):
+            yield Finding(
+                Level.WARN,
+                "analytics.warehouse.key_env",
+                f"{name} is not set here; an analytics worker does not start without it",
+                (
+                    "# make one key for all analytics workers, and keep it: pseudonyms follow from it",
+                    f'export {name}="$(openssl rand -hex 32)"',
+                ),
+            )
+
+
+def load_for_work(config: ConfigFile) -> Fleet:
+    """Load the configuration for a process that is about to change data.
+
+    Raises `ConfigError` with all that `firefleet check` calls a failure of the configuration.
+    """
+    fleet = config.load()
+    failures = [each for each in diagnose_config(fleet) if each.level is Level.FAIL]
+    if failures:
+        raise ConfigError("\n".join(_told(each, config) for each in failures))
+    return fleet
+
+
+def _told(finding: Finding, config: ConfigFile) -> str:
+    return "\n    ".join([f"{config.path}: {finding.subject}: {finding.text}", *finding.remedy])
+
+
+def _retention(fleet: Fleet) -> Finding:
+    """A tombstone must outlive the latest redelivery, else a late event brings a deleted document back."""
+    kept = fleet.tombstone_retention_us // MICROS
+    redelivered = max(each.retention for each in subscriptions(fleet).values()) + EVENTARC_RETRY_SECONDS
+    if kept > redelivered:
+        return Finding(Level.OK, "tombstone_retention", f"{kept / DAY_SECONDS:g} days")
+    return Finding(
+        Level.FAIL,
+        "tombstone_retention",
+        f"{_span(kept)}, but events come back for {_span(redelivered)} "
+        "(subscriptions, then Eventarc): deleted documents would return",
+        ("# in the config: tombstone_retention: 10d",),
+    )
+
+
+def _span(seconds: int) -> str:
+    for unit, name in ((DAY_SECONDS, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds % unit == 0 and seconds >= unit:
+            return f"{seconds // unit} {name}{'s' if seconds != unit else ''}"
+    return f"{seconds} seconds"
+
+
+def _secret(fleet: Fleet) -> Iterator[Finding]:
+    if fleet.secret is not None:
+        return
+    if fleet.emulated:
+        yield Finding(Level.OK, "secret_file", "none, which is fine on emulators; the cloud needs one")
+        return
+    yield Finding(
+        Level.FAIL,
+        "secret_file",
+        "none: whoever may write documents can forge their versions",
+        (
+            "# only before the first write. On a running fleet every process must change at once, and each",
+            "# later update of an old document counts as a conflict: a policy may then undo it.",
+            "openssl rand -hex 32 > fleet.secret && chmod 600 fleet.secret",
+            "# and in the config: secret_file: fleet.secret",
+        ),
+    )
+
+
+def _readable_secret(name: str, config: ConfigFile) -> Iterator[Finding]:
+    path = config.path.parent / name
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError as error:
+        # It was read a moment ago: whoever changes it now should know.
+        yield Finding(Level.WARN, "secret_file", f"cannot look at {path} ({error.strerror})")
+        return
+    if mode & READABLE_BY_OTHERS:
+        text = f"{path} has mode {mode:04o}: other users of this machine can read it, and forge versions"
+        yield Finding(Level.WARN, "secret_file", text, (f"chmod 600 {path}",))
+    else:
+        yield Finding(Level.OK, "secret_file", f"{name}, readable by its owner alone")
+
+
+def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
+    """Rules whose policy and `on_delete` are each lawful, and together are not.
+
+    An approval that beats a later edit, which is later than a delete, which is later than the approval: whoever
+    meets first decides.
+    """
+    for rule in fleet.rules:
+        lawful = isinstance(rule.policy, LastWriteWins) or rule.on_delete is not OnDelete.LWW
+        if rule.mode is Mode.MULTI_PRIMARY and not lawful:
+            yield Finding(
+                Level.WARN,
+                f"collections: {rule.match}",
+                f"{rule.policy.name} with on_delete: lww: a delete among two writes may end on either answer",
+                ("# in the config, beside conflict: on_delete: delete-wins, or update-wins",),
+            )
+
+
+def _reserved_collections(fleet: Fleet) -> Iterator[Finding]:
+    """Rules for this system's own collections: they are never replicated, whatever a rule says."""
+    reserved = (fleet.codec.tombstones, fleet.codec.conflicts)
+    for rule in fleet.rules:
+        first = next(iter(parse_pattern(rule.match).segments), None)
+        if first in reserved:
+            yield Finding(
+                Level.WARN,
+                f"collections: {rule.match}",
+                f"'{first}' is firefleet's own collection, which is never replicated: this rule does nothing",
+                ("# in the config: remove this rule",),
+            )
+
+
+def _replicated_analytics(fleet: Fleet) -> Iterator[Finding]:
+    """Analytics documents belong to their region: a rule that replicates them multiplies every write."""
+    if (analytics := analytics_of(fleet)) is None:
+        return
+    stored = parse_pattern(f"{analytics.collection}/{{event}}")
+    decides = next((rule for rule in fleet.rules if parse_pattern(rule.match).covers(stored)), None)
+    if decides is None or decides.mode is Mode.LOCAL:
+        yield Finding(Level.OK, "analytics.collection", f"{analytics.collection} stays at its replica")
+        return
+    yield Finding(
+        Level.FAIL,
+        "analytics.collection",
+        f"the rule for {decides.match} replicates {analytics.collection}: every region's events would be "
+        "written to all the others",
+        (
+            f"# in the config, under collections, before the rule for {decides.match}:",
+            f'- {{match: "{stored}", mode: local}}',
+        ),
+    )
+
+
+def _locations(fleet: Fleet) -> Iterator[Finding]:
+    for replica in fleet.replicas.values():
+        location = replica.location
+        if not _REGION.fullmatch(location) and not fleet.emulated:
+            yield Finding(
+                Level.WARN,
+                f"{replica.id} location",
+                f"'{location}' does not look like a region of Google Cloud{_suggested(location)}",
+                ("gcloud firestore locations list",),
+            )
+
+
+def _suggested(location: str) -> str:
+    area, _, rest = location.partition("-")
+    number = rest.lstrip("abcdefghijklmnopqrstuvwxyz-")
+    close = difflib.get_close_matches(rest.removesuffix(number), _SIDES, n=1)
+    areas = difflib.get_close_matches(area, _AREAS, n=1)
+    found = f"{areas[0]}-{close[0]}{number}" if areas and close else ""
+    return f"; did you mean '{found}'?" if _REGION.fullmatch(found) else ""
