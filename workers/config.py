@@ -14,6 +14,7 @@ from typing import cast
 from conflict.policies import Custom
 from conflict.resolve import Policy
 from replication.errors import ConfigError
+from replication.marked_yaml import read_yaml
 from replication.topology import Fleet, parse_fleet
 
 PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
@@ -36,6 +37,11 @@ class ConfigFile:
         if emulator and not fleet.pubsub_emulator_host:
             return dataclasses.replace(fleet, pubsub_emulator_host=emulator)
         return fleet
+
+    def rule_lines(self) -> tuple[int, ...]:
+        """The line on which each rule of `collections` begins, in a file that `load` accepts."""
+        source = read_yaml(self._text(), file=str(self.path))
+        return tuple(source.line(("collections", at)) for at in range(len(source.value["collections"])))
 
     def _text(self) -> str:
         try:
