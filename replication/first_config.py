@@ -84,9 +84,9 @@ def parse_replica(text: str) -> NewReplica:
     if not (equals and at):
         raise ConfigError(f"--replica: '{text}' is not ID=DATABASE@LOCATION; write eu=app-eu@europe-west1")
     return NewReplica(
-        _checked(ReplicaId, name, "--replica"),
-        _checked(DatabaseId, database, "--replica"),
-        _checked(Location, location, "--replica"),
+        checked(ReplicaId, name, "--replica"),
+        checked(DatabaseId, database, "--replica"),
+        checked(Location, location, "--replica"),
     )
 
 
@@ -94,7 +94,7 @@ def first_config(*, project: str, replicas: Sequence[NewReplica]) -> str:
     """The file's text; raises `ConfigError` for a project or replicas that no fleet can have."""
     _check_distinct(replicas)
     return _TEXT.format(
-        project=_scalar(_checked(ProjectId, project, "--project")),
+        project=_scalar(checked(ProjectId, project, "--project")),
         secret_file=SECRET_FILE,
         first=_scalar(replicas[0].id),
         replicas="\n".join(
@@ -117,7 +117,8 @@ def _check_distinct(replicas: Sequence[NewReplica]) -> None:
                 raise ConfigError(f"--replica: two replicas have the {kind} '{value}'; give each its own")
 
 
-def _checked(kind: Any, value: str, option: str) -> str:
+def checked(kind: Any, value: str, option: str) -> str:
+    """A value as one of the types of `config_file` accepts it; `ConfigError` names the option otherwise."""
     try:
         checked: str = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
@@ -37,6 +37,11 @@ class ConfigFile:
         if emulator and not fleet.pubsub_emulator_host:
             return dataclasses.replace(fleet, pubsub_emulator_host=emulator)
         return fleet
+
+    def values(self) -> Mapping[str, Any]:
+        """What the file says, as it says it."""
+        values: Mapping[str, Any] = read_yaml(self._text(), file=str(self.path)).value
+        return values
 
     def rule_lines(self) -> tuple[int, ...]:
         """The line on which each rule of `collections` begins, in a file that `load` accepts."""

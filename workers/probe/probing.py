@@ -99,7 +99,7 @@ class Probe:
         found = missing(self._fleet, self._wanted, evidence)
         unclear = {end for pair, each in found.items() if each.cause is Cause.EITHER for end in pair}
         if unclear & committed.keys():
-            recorded = self._recorded(unclear & committed.keys(), timeout=min(timeout, DELETE_S_MAX))
+            recorded = self._recorded(unclear & committed.keys(), timeout=timeout)
             found = missing(self._fleet, self._wanted, replace(evidence, recorded=recorded))
         return Round(lags_us=seen.lags_us, missing=found)
 
