@@ -21,6 +21,7 @@ from replication.errors import FirefleetError
 from replication.topology import Fleet, fleet_schema
 from workers.config import ConfigFile
 from workers.diagnosis import Finding, Level, diagnose_cloud, diagnose_config
+from workers.policy.laws import diagnose_policies
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.UNKNOWN: "dim"}
 _COMMAND_WIDTH = 78
@@ -29,6 +30,7 @@ _COMMAND_WIDTH = 78
 def findings(fleet: Fleet, *, offline: bool) -> Iterator[Finding]:
     """Everything there is to say about a fleet; `offline` asks nobody."""
     yield from diagnose_config(fleet)
+    yield from diagnose_policies(fleet)
     if offline:
         return
     try:

@@ -111,3 +111,40 @@ def test_a_missing_file_exits_2(tmp_path: Path) -> None:
     result = prove(tmp_path / "absent.jsonl", "json:dumps")
     assert result.exit_code == 2
     assert "absent.jsonl" in result.stderr
+
+
+CONFIG = """\
+project: p
+topic: changes
+replicas:
+  eu: {database: app-eu, location: europe-west1}
+collections:
+  - match: "{document=**}"
+    mode: multi-primary
+    on_delete: update-wins
+    conflict: {policy: "custom: FUNCTION"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "level", "code", "text"),
+    [
+        ("most_votes", "ok", 0, "keeps the laws"),
+        ("first", "fail", 1, "the policy is not commutative"),
+        ("fragile", "warn", 0, "the policy is not total: it fails: KeyError('votes')"),
+    ],
+)
+def test_check_tries_the_laws_on_configured_policies(
+    examples: Path, function: str, level: str, code: int, text: str
+) -> None:
+    config = examples.with_name("fleet.yaml")
+    config.write_text(CONFIG.replace("FUNCTION", f"shop_policies:{function}"))
+    result = CliRunner().invoke(main, ["--config", str(config), "check", "--offline", "--json"])
+    assert result.exit_code == code, result.output
+    found = {each["subject"]: each for each in json.loads(result.stdout)["findings"]}
+    finding = found["collections: {document=**}"]
+    assert finding["level"] == level
+    assert finding["text"].startswith(f"custom: shop_policies:{function}")
+    assert text in finding["text"]
+    if level != "ok":
+        assert finding["remedy"] == [f"firefleet policy prove shop_policies:{function} --examples docs.jsonl"]

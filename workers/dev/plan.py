@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def plan(config: ConfigFile, replicas: str | None) -> Plan:
     if not config.path.exists() and config.path == Path("fleet.yaml"):
         text = "no fleet.yaml here: every document is replicated, the later write wins"
         return Plan(("eu", "us", "apac"), text, None, False)
-    fleet = config.load()
+    # Whatever emulators the environment names: these databases go to emulators of their own.
+    fleet = replace(config, environment={}).load()
     values = _with_absolute_files(config.values(), config.path.parent.absolute())
     return Plan(tuple(fleet.replicas), f"rules of {config.path}", values, fleet.analytics is not None)
 
