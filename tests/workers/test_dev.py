@@ -236,8 +236,8 @@ def test_gauges_arrive_over_otlp() -> None:
 
 def test_a_line_says_what_the_table_does() -> None:
     assert line(SOME) == (
-        "12 s: 3 applied, 1 conflicts, 0 dead letters; 2 events wait for capture, workers hold 5 messages; "
-        "lag p50/p99: eu→us 60 ms/60 ms"
+        "12 s: applied 3, conflicts 1, dead letters 0; events waiting for capture 2, "
+        "messages held by workers 5; lag p50/p99: eu→us 60 ms/60 ms"
     )
 
 
@@ -262,4 +262,4 @@ def test_the_table_fits_80_columns() -> None:
         view.say("worker runs again")
     assert "worker runs again" in out.getvalue()
     assert "dead letters" in out.getvalue()
-    assert "workers hold 5 messages" in out.getvalue()
+    assert "messages held by workers 5" in out.getvalue()

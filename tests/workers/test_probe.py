@@ -29,7 +29,7 @@ from tests.polling import eventually
 from workers.cli import main
 from workers.demo.meters import Meters
 from workers.driver import Clients
-from workers.probe.command import stopping
+from workers.interrupt import stopping
 from workers.probe.probing import Probe, Round
 from workers.replicate import Worker
 

@@ -1,12 +1,10 @@
 """`firefleet dev`: starts the fleet, prints what applications need, and watches it until Ctrl-C."""
 
 import io
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import click
@@ -18,6 +16,7 @@ from workers.demo.otlp import Receiver
 from workers.dev.plan import PORT_BASE, PORTS_MAX, Ports, config_path, layout, plan, prepare_folder
 from workers.dev.supervise import Supervisor
 from workers.dev.view import LiveView, PlainView, View, picture
+from workers.interrupt import stopping
 from workers.local.emulators import programs
 from workers.local.fleet import LocalFleet
 from workers.output import print_table
@@ -75,7 +74,7 @@ def command(config: ConfigFile, *, replicas: str | None, port_base: int) -> None
         environment = receiver.environment(interval_ms=EXPORT_MS)
         arranged = layout(chosen, ports, path=path, environment=environment)
         fleet = stack.enter_context(LocalFleet(arranged, log=lambda text: click.echo(f"{text} …")))
-        stop = stack.enter_context(_stopping())
+        stop = stack.enter_context(stopping())
         introduce(fleet, path)
         with _view(console) as view:
             _watch(fleet, meters, view, stop)
@@ -121,17 +120,3 @@ def _watch(fleet: LocalFleet, meters: Meters, view: View, stop: threading.Event)
 
 def _view(console: Console) -> AbstractContextManager[View]:
     return LiveView(console) if console.is_terminal else nullcontext(PlainView(console))
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set."""
-    stop = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -96,8 +96,8 @@ def line(picture: Picture) -> str:
     """One line: what all pairs together met, then the lag of each pair that has one."""
     outcomes = sum((flow.outcomes for flow in picture.flows), Counter[str]())
     counts = (
-        f"{picture.seconds:.0f} s: {outcomes['applied']} applied, {outcomes['conflict']} conflicts, "
-        f"{outcomes['dead_letter']} dead letters; {_status(picture)}"
+        f"{picture.seconds:.0f} s: applied {outcomes['applied']}, conflicts {outcomes['conflict']}, "
+        f"dead letters {outcomes['dead_letter']}; {_status(picture)}"
     )
     lags = [
         f"{flow.source}→{flow.target} {lag_text(flow.lag_p50)}/{lag_text(flow.lag_p99)}"
@@ -109,4 +109,4 @@ def line(picture: Picture) -> str:
 
 def _status(picture: Picture) -> str:
     held = sum(picture.held.values())
-    return f"{picture.waiting} events wait for capture, workers hold {held} messages"
+    return f"events waiting for capture {picture.waiting}, messages held by workers {held}"

@@ -42,8 +42,10 @@ def command(
     exists is always kept. With -o - only the configuration is printed and no secret is created.
 
     \b
-    Example:
-      firefleet init --project my-project --replica eu=app-eu@europe-west1 --replica us=app-us@us-central1
+    Examples:
+      firefleet init
+      firefleet init --project my-shop --replica eu=app-eu@europe-west1 \\
+                     --replica us=app-us@us-central1
     """  # noqa: D301 - click's mark for lines that it must not fold
     text = first_config(
         project=project, replicas=tuple(map(parse_replica, replicas)) if replicas else DEFAULT_REPLICAS

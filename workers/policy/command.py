@@ -36,9 +36,11 @@ def command() -> None:
     type=click.IntRange(1, 100_000),
     default=HISTORIES,
     show_default=True,
-    help="Simulated histories.",
+    help="Histories to simulate.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the first history; each next adds 1.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of the first history; the others follow."
+)
 @click.option(
     "--on-delete",
     type=click.Choice([each.value for each in OnDelete]),
@@ -102,9 +104,10 @@ def _prove(
     assert_lawful(policy, documents, clock=time.perf_counter)
     say("laws", f"ok: {', '.join(LAWS)}")
     conflicts = simulate(policy, documents, on_delete=on_delete, histories=histories, seed=seed)
+    counted = "1 history" if histories == 1 else f"{histories} histories"
     say(
         "fleets",
-        f"ok: {histories} histories of {len(REPLICAS)} replicas, each delivered in {ORDERS} orders; "
+        f"ok: {counted} of {len(REPLICAS)} replicas, each delivered in {ORDERS} orders; "
         f"the policy decided {conflicts:,} conflicts",
     )
     return {"ok": True, "histories": histories, "orders": ORDERS, "conflicts": conflicts}

@@ -1,10 +1,9 @@
 """`firefleet probe`: send a change through every pair of replicas, and say what arrived when."""
 
 import secrets
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from replication.probe import COLLECTION, Pair, check_collection, pairs
 from replication.topology import Fleet, Replica
 from replication.wire import MICROS
 from workers.config import ConfigFile
+from workers.interrupt import stopping
 from workers.output import print_json, print_table
 from workers.probe.probing import Probe, Round
 
@@ -36,7 +36,7 @@ def duration(text: str) -> float:
     "--timeout", type=duration, default="30s", show_default=True, help="How long to wait for all arrivals."
 )
 @click.option("--replica", "chosen", multiple=True, help="Only pairs from or to this replica; may be repeated.")
-@click.option("--every", type=duration, help="Probe again and again, so often, until Ctrl-C.")
+@click.option("--every", type=duration, help="Repeat at this interval, until Ctrl-C.")
 @click.option(
     "--collection", default=COLLECTION, show_default=True, help="A multi-primary collection to write to."
 )
@@ -88,28 +88,6 @@ def _open(
         databases[name] = open_one(fleet.replica(name))
         stack.callback(databases[name].close)
     return databases
-
-
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets, so that the documents are deleted; a second one ends."""
-    stop = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def first(*_: object) -> None:
-        stop.set()
-        restore()
-
-    for number in previous:
-        signal.signal(number, first)
-    try:
-        yield stop
-    finally:
-        restore()
 
 
 def _announce(fleet: Fleet, probe: Probe, wanted: Sequence[Pair], *, json_wanted: bool) -> None:
