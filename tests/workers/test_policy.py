@@ -24,7 +24,7 @@ def fragile(a, b):
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "shop_policies.py").write_text(MODULE)
+    (tmp_path / "voting_policies.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "docs.jsonl"
     path.write_text('{"votes": 1}\n\n{"votes": 2, "tags": ["a"]}\n')
@@ -37,7 +37,7 @@ def prove(examples: Path | str, function: str, *arguments: str, stdin: str | Non
 
 
 def test_a_safe_policy_is_called_safe_and_what_was_checked_is_told(examples: Path) -> None:
-    result = prove(examples, "shop_policies:most_votes")
+    result = prove(examples, "voting_policies:most_votes")
     assert result.exit_code == 0, result.output
     assert "examples  2 from" in result.stdout
     assert "laws      ok: total, pure" in result.stdout
@@ -46,7 +46,7 @@ def test_a_safe_policy_is_called_safe_and_what_was_checked_is_told(examples: Pat
 
 
 def test_a_broken_law_exits_1_with_a_counterexample(examples: Path) -> None:
-    result = prove(examples, "shop_policies:first")
+    result = prove(examples, "voting_policies:first")
     assert result.exit_code == 1
     assert "laws      FAILED: the policy is not commutative" in result.stdout
     assert "  a = {'votes': " in result.stdout
@@ -54,24 +54,24 @@ def test_a_broken_law_exits_1_with_a_counterexample(examples: Path) -> None:
 
 
 def test_json_says_the_same(examples: Path) -> None:
-    good = json.loads(prove(examples, "shop_policies:most_votes", "--json").stdout)
+    good = json.loads(prove(examples, "voting_policies:most_votes", "--json").stdout)
     assert good["ok"] is True
     assert good["conflicts"] > 0
-    bad = prove(examples, "shop_policies:fragile", "--json")
+    bad = prove(examples, "voting_policies:fragile", "--json")
     assert bad.exit_code == 1
     assert json.loads(bad.stdout)["law"] == "total"
 
 
 def test_the_seed_decides_the_histories(examples: Path) -> None:
     def conflicts(*arguments: str) -> int:
-        result = prove(examples, "shop_policies:most_votes", "--json", *arguments)
+        result = prove(examples, "voting_policies:most_votes", "--json", *arguments)
         return int(json.loads(result.stdout)["conflicts"])
 
     assert conflicts("--seed", "7") == conflicts("--seed", "7") != conflicts("--seed", "8")
 
 
 def test_examples_come_from_standard_input(examples: Path) -> None:
-    result = prove("-", "shop_policies:most_votes", stdin='{"votes": 3}\n')
+    result = prove("-", "voting_policies:most_votes", stdin='{"votes": 3}\n')
     assert result.exit_code == 0
     assert "examples  1 from <stdin>" in result.stdout
 
@@ -88,7 +88,7 @@ def test_examples_come_from_standard_input(examples: Path) -> None:
 )
 def test_bad_examples_exit_2_with_their_line(examples: Path, text: str, told: str) -> None:
     examples.write_text(text)
-    result = prove(examples, "shop_policies:most_votes")
+    result = prove(examples, "voting_policies:most_votes")
     assert (result.exit_code, result.stdout.partition("\n")[2]) == (2, "")
     assert f"{examples}{told}" in result.stderr
 
@@ -96,9 +96,9 @@ def test_bad_examples_exit_2_with_their_line(examples: Path, text: str, told: st
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        ("shop_policies", "names no function; write PACKAGE.MODULE:FUNCTION"),
+        ("voting_policies", "names no function; write PACKAGE.MODULE:FUNCTION"),
         ("absent_module:f", "importing 'absent_module' failed"),
-        ("shop_policies:absent", "'shop_policies' has no 'absent'"),
+        ("voting_policies:absent", "'voting_policies' has no 'absent'"),
     ],
 )
 def test_a_function_that_cannot_be_loaded_exits_2(examples: Path, function: str, told: str) -> None:
@@ -138,13 +138,13 @@ def test_check_tries_the_laws_on_configured_policies(
     examples: Path, function: str, level: str, code: int, text: str
 ) -> None:
     config = examples.with_name("fleet.yaml")
-    config.write_text(CONFIG.replace("FUNCTION", f"shop_policies:{function}"))
+    config.write_text(CONFIG.replace("FUNCTION", f"voting_policies:{function}"))
     result = CliRunner().invoke(main, ["--config", str(config), "check", "--offline", "--json"])
     assert result.exit_code == code, result.output
     found = {each["subject"]: each for each in json.loads(result.stdout)["findings"]}
     finding = found["collections: {document=**}"]
     assert finding["level"] == level
-    assert finding["text"].startswith(f"custom: shop_policies:{function}")
+    assert finding["text"].startswith(f"custom: voting_policies:{function}")
     assert text in finding["text"]
     if level != "ok":
-        assert finding["remedy"] == [f"firefleet policy prove shop_policies:{function} --examples docs.jsonl"]
+        assert finding["remedy"] == [f"firefleet policy prove voting_policies:{function} --examples docs.jsonl"]
