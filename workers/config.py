@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
+from replication.configuration.marked_yaml import read_yaml
 from replication.configuration.parse import Fleet, parse_fleet
 from replication.errors import ConfigError
 
@@ -36,6 +37,16 @@ class ConfigFile:
         if emulator and not fleet.pubsub_emulator_host:
             return dataclasses.replace(fleet, pubsub_emulator_host=emulator)
         return fleet
+
+    def values(self) -> Mapping[str, Any]:
+        """What the file says, as it says it."""
+        values: Mapping[str, Any] = read_yaml(self._text(), file=str(self.path)).value
+        return values
+
+    def rule_lines(self) -> tuple[int, ...]:
+        """The line on which each rule of `collections` begins, in a file that `load` accepts."""
+        source = read_yaml(self._text(), file=str(self.path))
+        return tuple(source.line(("collections", at)) for at in range(len(source.value["collections"])))
 
     def _text(self) -> str:
         try:

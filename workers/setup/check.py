@@ -20,6 +20,7 @@ from replication.adapters.inspection import CloudInspection
 from replication.configuration.parse import Fleet, fleet_schema
 from replication.errors import FirefleetError
 from workers.config import ConfigFile
+from workers.policy.laws import diagnose_policies
 from workers.setup.diagnosis import Finding, Level, diagnose_cloud, diagnose_config
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.UNKNOWN: "dim"}
@@ -29,6 +30,7 @@ _COMMAND_WIDTH = 78
 def findings(fleet: Fleet, *, offline: bool) -> Iterator[Finding]:
     """Everything there is to say about a fleet; `offline` asks nobody."""
     yield from diagnose_config(fleet)
+    yield from diagnose_policies(fleet)
     if offline:
         return
     try:
