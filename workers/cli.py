@@ -16,6 +16,8 @@ import click
 from replication.errors import ConfigError, FirefleetError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("workers.init.command", "Write a first configuration, with comments, and its secret."),
+    "dev": ("workers.dev.command", "Run a whole fleet on this machine, on emulators, until Ctrl-C."),
     "demo": (
         "workers.demo.command",
         "Run three replicas on this machine, with conflicts, and prove that they end equal.",
@@ -29,6 +31,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "workers.capture.command",
         "Receive Eventarc's events of all replicas and publish the changes.",
     ),
+    "probe": ("workers.probe.command", "Send a change from each replica to all others and time its arrival."),
+    "explain": ("workers.explain.command", "Say which rule applies to a document, and why."),
+    "policy": ("workers.policy.command", "Prove that an application's own conflict policy is safe."),
     "replicate": (
         "workers.replicate.command",
         "Apply the other replicas' changes to one replica, until SIGTERM.",

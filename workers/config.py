@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
 from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, require_one_kind
+from replication.configuration.marked_yaml import read_yaml
 from replication.configuration.parse import Fleet, Replica, parse_fleet
 from replication.errors import ConfigError
 
@@ -61,6 +62,16 @@ class ConfigFile:
         if not _ADDRESS.fullmatch(address):
             raise ConfigError(f"{variable}: '{address}' is no address; write host:port, such as 127.0.0.1:8080")
         return address
+
+    def values(self) -> Mapping[str, Any]:
+        """What the file says, as it says it."""
+        values: Mapping[str, Any] = read_yaml(self._text(), file=str(self.path)).value
+        return values
+
+    def rule_lines(self) -> tuple[int, ...]:
+        """The line on which each rule of `collections` begins, in a file that `load` accepts."""
+        source = read_yaml(self._text(), file=str(self.path))
+        return tuple(source.line(("collections", at)) for at in range(len(source.value["collections"])))
 
     def _text(self) -> str:
         try:

@@ -34,6 +34,10 @@ class Source:
             "\n".join(f"{self.file}:{line}: {name}{': ' if name else ''}{text}" for line, name, text in located)
         )
 
+    def line(self, key: Key) -> int:
+        """The line on which the value at a key begins."""
+        return self._locate(key)[0]
+
     def _locate(self, key: Key) -> tuple[int, str]:
         """The line of a key, or where the file lacks it the line of what should hold it; and its name.
 

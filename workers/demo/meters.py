@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
 
-from replication.metrics import CHANGES, LAG
+from replication.metrics import CHANGES, INFLIGHT, LAG
 from replication.ports import Telemetry
 
 # Steps of a fifth from 1 ms to over 100 s: fine enough to be interpolated in.
@@ -82,6 +82,7 @@ class Meters(Telemetry):
         self._lock = threading.Lock()
         self._counters: dict[Series, int] = {}
         self._histograms: dict[Series, Buckets] = {}
+        self._gauges: dict[Series, float] = {}
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
         """See `Telemetry.count`."""
@@ -96,7 +97,9 @@ class Meters(Telemetry):
             self._histograms.setdefault(series, Buckets()).add(max(0.0, value))
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
-        """See `Telemetry.gauge`; the demo shows none."""
+        """See `Telemetry.gauge`."""
+        with self._lock:
+            self._gauges["", name, frozenset(labels.items())] = value
 
     def take(self, request: Any) -> None:
         """Take an OTLP `ExportMetricsServiceRequest`."""
@@ -142,15 +145,26 @@ class Meters(Telemetry):
                 whole.absorb(buckets)
         return whole
 
+    def held(self) -> Counter[str]:
+        """How many messages the workers of each replica held when they last reported."""
+        held: Counter[str] = Counter()
+        with self._lock:
+            for labels, value in _named(self._gauges, INFLIGHT):
+                held[labels["target"]] += round(value)
+        return held
+
     def outcomes(self) -> Counter[str]:
         """What became of all messages, at all replicas."""
         return sum((flow.outcomes for flow in self.flows()), Counter())
 
     def _take_metric(self, reporter: str, metric: Any) -> None:
         kind = metric.WhichOneof("data")
-        if kind not in {"sum", "histogram"}:
+        if kind not in {"sum", "histogram", "gauge"}:
             return
         data = getattr(metric, kind)
+        if kind == "gauge":
+            self._take_gauge(reporter, metric.name, data)
+            return
         grows = data.aggregation_temporality == AGGREGATION_TEMPORALITY_DELTA
         for point in data.data_points:
             labels = frozenset((each.key, each.value.string_value) for each in point.attributes)
@@ -159,6 +173,11 @@ class Meters(Telemetry):
                 self._counters[series] = point.as_int + (self._counters.get(series, 0) if grows else 0)
             else:
                 self._take_histogram(series, point, grows=grows)
+
+    def _take_gauge(self, reporter: str, name: str, data: Any) -> None:
+        for point in data.data_points:
+            labels = frozenset((each.key, each.value.string_value) for each in point.attributes)
+            self._gauges[reporter, name, labels] = getattr(point, point.WhichOneof("value") or "as_double")
 
     def _take_histogram(self, series: Series, point: Any, *, grows: bool) -> None:
         buckets = Buckets(tuple(point.explicit_bounds), list(point.bucket_counts), point.max)

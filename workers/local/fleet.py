@@ -2,8 +2,8 @@
 
     application ─> Firestore emulators ─triggers─> stand-in ─> capture ─> Pub/Sub emulator ─> replicate …
 
-The demo and the end-to-end tests share it. Every port is free and on 127.0.0.1, everything is kept in memory
-and one temporary folder, and no process outlives this one.
+The demo, `firefleet dev` and the end-to-end tests share it. Every port is on 127.0.0.1, everything is kept in
+memory and the configuration's folder, and no process outlives this one.
 """
 
 import contextlib
@@ -53,6 +53,11 @@ class Layout:
     to that of capture and the workers. `via` maps a replica and its emulator's address to the one that the
     processes are given, of a proxy; clients of `LocalFleet.client` go straight to the emulator. `heap_gb` is
     the most memory of each emulator.
+
+    `config` is a whole configuration to run instead of the one that `replicas`, `collections`, `settings` and
+    `secret` describe; its databases are put on the emulators. It is written to `config_path`, by default in a
+    temporary folder. `analytics` adds a worker of analytics events for each replica. `port` gives the port of
+    each process by name (`firestore`, `pubsub`, `capture`, `eventarc`, `replicate-eu-1`, `analytics-eu`).
     """
 
     replicas: Sequence[str] = tuple(_LOCATIONS)
@@ -66,6 +71,10 @@ class Layout:
     environment: Mapping[str, str] = field(default_factory=dict)
     via: Callable[[str, str], str] = lambda _replica, host: host
     heap_gb: int = HEAP_GB
+    config: Mapping[str, Any] | None = None
+    config_path: Path | None = None
+    analytics: bool = False
+    port: Callable[[str], int] = lambda _name: free_port()
 
 
 class TopicReader:
@@ -107,6 +116,7 @@ class LocalFleet:
         """`options` are `Layout`'s, where no layout is given; `log` is told each step of the start."""
         self.layout = layout or Layout(**options)
         self.workers: dict[str, list[Process]] = {replica: [] for replica in self.layout.replicas}
+        self.analytics: list[Process] = []
         self._log = log
         self._stack = ExitStack()
         self._readers = 0
@@ -135,12 +145,25 @@ class LocalFleet:
 
     def launch_worker(self, replica: str) -> Process:
         """Start one more worker of a replica without waiting for it."""
-        port = free_port()
         name = f"replicate-{replica}-{len(self.workers[replica]) + 1}"
+        port = self.layout.port(name)
         command = self.command("replicate", "--replica", replica, "--health-port", str(port))
         worker = self._process(name, command, health=f"http://127.0.0.1:{port}/ready")
         self.workers[replica].append(worker)
         return worker
+
+    @property
+    def processes(self) -> list[Process]:
+        """Every process but the emulators."""
+        workers = [one for some in self.workers.values() for one in some]
+        first = [self.capture] if self.stand_in is None else [self.stand_in, self.capture]
+        return [*first, *workers, *self.analytics]
+
+    def _launch_analytics(self, replica: str) -> None:
+        name = f"analytics-{replica}"
+        port = self.layout.port(name)
+        command = self.command("analytics", "--replica", replica, "--health-port", str(port))
+        self.analytics.append(self._process(name, command, health=f"http://127.0.0.1:{port}/ready"))
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of one of `firefleet`'s commands with this fleet's configuration."""
@@ -175,33 +198,38 @@ class LocalFleet:
             register_trigger(replica, self.emulators[replica.id].host)
 
     def _start(self) -> None:
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="firefleet-")))
-        capture_port, stand_in_port = free_port(), free_port()
+        capture_port, stand_in_port = self.layout.port("capture"), self.layout.port("eventarc")
         triggers_port = capture_port if self.layout.direct_triggers else stand_in_port
         self._log("starting the emulators of Firestore and Pub/Sub")
         self._launch_emulators(f"127.0.0.1:{triggers_port}")
-        self.config_path = self._write_config(folder)
+        self.config_path = self.layout.config_path or self._temporary_folder() / "fleet.yaml"
+        self._write_config()
         self.fleet = ConfigFile(self.config_path, environment={}).load()
         self._launch_capture(capture_port, stand_in_port)
         self.pubsub.ready()
         self._provision()
         self._log("starting capture and the workers")
-        launched = [
-            self.launch_worker(replica) for replica in self.layout.replicas for _ in range(self.layout.workers)
-        ]
+        for replica in self.layout.replicas:
+            for _ in range(self.layout.workers):
+                self.launch_worker(replica)
+            if self.layout.analytics:
+                self._launch_analytics(replica)
         for emulator in self.emulators.values():
             emulator.ready()
         self.register_triggers()
-        for process in (self.capture, self.stand_in, *launched):
-            if process is not None:
-                process.ready()
+        for process in self.processes:
+            process.ready()
+
+    def _temporary_folder(self) -> Path:
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="firefleet-")))
 
     def _launch_emulators(self, functions_emulator: str) -> None:
-        self.pubsub = self._stack.enter_context(PubsubEmulator.launch(heap_gb=self.layout.heap_gb))
+        port, heap_gb = self.layout.port, self.layout.heap_gb
+        self.pubsub = self._stack.enter_context(PubsubEmulator.launch(port=port("pubsub"), heap_gb=heap_gb))
 
         def launch() -> FirestoreEmulator:
             emulator = FirestoreEmulator.launch(
-                functions_emulator=functions_emulator, heap_gb=self.layout.heap_gb
+                port=port("firestore"), functions_emulator=functions_emulator, heap_gb=heap_gb
             )
             return self._stack.enter_context(emulator)
 
@@ -248,28 +276,32 @@ class LocalFleet:
         process = Process(name, command, health=health, environment=self.layout.environment)
         return self._stack.enter_context(process)
 
-    def _write_config(self, folder: Path) -> Path:
+    def _write_config(self) -> None:
+        config = dict(self.layout.config or self._described())
+        config["pubsub_emulator_host"] = self.pubsub.host
+        config["replicas"] = {
+            replica: {**keys, "emulator_host": self.layout.via(replica, self.emulators[replica].host)}
+            for replica, keys in config["replicas"].items()
+        }
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        self.config_path.write_text(text, encoding="utf-8")
+
+    def _described(self) -> dict[str, Any]:
+        """The configuration that the layout describes; writes the secret."""
         config = {
             "project": PROJECT,
             "topic": TOPIC,
-            "pubsub_emulator_host": self.pubsub.host,
-            "replicas": {replica: self._replica(replica) for replica in self.layout.replicas},
+            "replicas": {
+                replica: {"database": f"app-{replica}", "location": _LOCATIONS.get(replica, "europe-west1")}
+                for replica in self.layout.replicas
+            },
             "collections": [dict(rule) for rule in self.layout.collections],
             **self.layout.settings,
         }
         if self.layout.secret is not None:
-            (folder / "secret").write_text(self.layout.secret, encoding="utf-8")
+            self.config_path.with_name("secret").write_text(self.layout.secret, encoding="utf-8")
             config["secret_file"] = "secret"  # noqa: S105 - the name of the file
-        path = folder / "fleet.yaml"
-        path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return path
-
-    def _replica(self, replica: str) -> dict[str, str]:
-        return {
-            "database": f"app-{replica}",
-            "location": _LOCATIONS.get(replica, "europe-west1"),
-            "emulator_host": self.layout.via(replica, self.emulators[replica].host),
-        }
+        return config
 
 
 def _delivery_options(delivery: Delivery) -> list[str]:

@@ -20,6 +20,7 @@ from replication.adapters.inspection import CloudInspection
 from replication.configuration.parse import fleet_schema
 from replication.errors import FirefleetError
 from workers.config import ConfigFile
+from workers.policy.laws import diagnose_policies
 from workers.setup.config_diagnosis import diagnose_config, diagnose_surroundings
 from workers.setup.diagnosis import Finding, Level, diagnose_cloud
 
@@ -32,6 +33,7 @@ def findings(config: ConfigFile, *, offline: bool) -> Iterator[Finding]:
     fleet = config.load()
     yield from diagnose_config(fleet)
     yield from diagnose_surroundings(fleet, config)
+    yield from diagnose_policies(fleet)
     if offline:
         return
     try:

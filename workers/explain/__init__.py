@@ -1,0 +1,1 @@
+"""`firefleet explain`: which rule applies to a document, and why."""

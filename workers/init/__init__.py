@@ -1,0 +1,1 @@
+"""`firefleet init`: a first configuration."""

@@ -1,0 +1,1 @@
+"""`firefleet policy`: an application's own conflict policies."""

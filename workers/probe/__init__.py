@@ -1,0 +1,1 @@
+"""`firefleet probe`: whether changes flow between all replicas, and how fast."""
