@@ -6,22 +6,19 @@ can lose its backlog. For emulators and first steps; in production Terraform cre
 
 import http.client
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import click
-import orjson
-from rich.console import Console
-from rich.table import Table
 
 from replication.adapters.pubsub_admin import PubsubAdmin, SubscriptionSettings
 from replication.analytics.config import Analytics, parse_analytics
-from replication.errors import FirefleetError, Transient
+from replication.errors import FirefleetError, Interrupted, Transient
 from replication.topology import Fleet, Replica
 from workers.config import ConfigFile
+from workers.output import counted, print_json, print_table
 
 _EMULATOR_SECONDS = 30.0
 
@@ -112,7 +109,11 @@ def trigger_id(replica: Replica) -> str:
 
 
 def provision(fleet: Fleet, admin: PubsubAdmin, *, dry_run: bool) -> Iterator[Resource]:
-    """Create what is missing and say so, one by one; with `dry_run` only say what is missing."""
+    """Create what is missing and say so, one by one; with `dry_run` only say what is missing.
+
+    `Transient` within seconds where Pub/Sub does not answer.
+    """
+    admin.reach(fleet.topic)
     for topic in topics(fleet):
         yield _topic(admin, topic, dry_run=dry_run)
     for name, wanted in subscriptions(fleet).items():
@@ -135,7 +136,7 @@ def _subscription(admin: PubsubAdmin, name: str, wanted: SubscriptionSettings, *
             admin.ensure_subscription(name, wanted)
         return Resource("subscription", name, State.MISSING if dry_run else State.CREATED)
     if changed := differences(wanted, found):
-        note = f"{', '.join(changed)}: `firefleet check` says how to mend it"
+        note = f"{', '.join(changed)}: `firefleet check` says how to fix it"
         return Resource("subscription", name, State.DIFFERS, note)
     return Resource("subscription", name, State.EXISTS)
 
@@ -164,21 +165,12 @@ def register_trigger(replica: Replica, emulator_host: str) -> None:
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
-            raise Transient(f"{where} does not answer ({error}); start it, or mend emulator_host") from error
+            raise Transient(f"{where} does not answer ({error}); start it, or correct emulator_host") from error
     if answer.status != http.client.OK:
         raise FirefleetError(
             f"{where} refused the trigger ({answer.status}: {text.strip()}); "
             "start it with --functions_emulator=HOST:PORT"
         )
-
-
-def _table(resources: list[Resource]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("kind", "name", "state", "note"):
-        table.add_column(name, overflow="fold")
-    for each in resources:
-        table.add_row(each.kind, each.name, str(each.state), each.note)
-    return table
 
 
 @click.command(name="provision")
@@ -191,11 +183,29 @@ def command(config: ConfigFile, *, dry_run: bool, as_json: bool) -> None:
     Exit code 1 if something exists that is set otherwise.
     """
     fleet = config.load()
+    resources: list[Resource] = []
     with closing(PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)) as admin:
-        resources = list(provision(fleet, admin, dry_run=dry_run))
+        try:
+            resources.extend(provision(fleet, admin, dry_run=dry_run))
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"interrupted: {counted(len(resources), 'resource')} looked at or created, which stay; "
+                "run it again to go on"
+            ) from error
+        except FirefleetError:
+            if resources and not as_json:
+                _print(resources)
+            raise
     if as_json:
-        click.echo(orjson.dumps({"resources": [asdict(each) for each in resources]}))
+        print_json({"resources": [asdict(each) for each in resources]})
     else:
-        Console(file=sys.stdout, highlight=False, markup=False).print(_table(resources))
+        _print(resources)
     if any(each.state is State.DIFFERS for each in resources):
         raise SystemExit(1)
+
+
+def _print(resources: Sequence[Resource]) -> None:
+    print_table(
+        ("kind", "name", "state", "note"),
+        ((each.kind, each.name, str(each.state), each.note) for each in resources),
+    )
