@@ -46,6 +46,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _DURATION_S_MAX = 3_650 * 86_400  # ten years: an `expire_at` stays inside Firestore's year 9999
 _PORT_MAX = 65_535
+_SHOWN_MAX = 100
 _CUSTOM = re.compile(r"custom: *(?P<function>[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _POLICIES = ("last-write-wins", "precedence", "field-rules", "custom: package.module:function")
 
@@ -396,8 +397,9 @@ def _text(kind: str, key: Key, error: ErrorDetails) -> str:
 def shown(value: Any) -> str:
     """A value of the file as an error shows it: short, however much there is of it."""
     short = reprlib.Repr()
-    short.maxstring = short.maxother = 100
-    return short.repr(value)
+    short.maxlevel, short.maxstring, short.maxother = 2, _SHOWN_MAX, _SHOWN_MAX
+    text = short.repr(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
 def empty_or_boolean(value: Any, meaning: str) -> str | None:

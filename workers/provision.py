@@ -103,6 +103,18 @@ def differences(wanted: SubscriptionSettings, found: SubscriptionSettings) -> li
     return [name for name in _COMPARED if getattr(wanted, name) != getattr(found, name)]
 
 
+def require_topic(fleet: Fleet, topic: str) -> None:
+    """Fail within seconds where an emulator does not answer or lacks a topic, with the remedy.
+
+    Asks emulators alone: who may publish to a real topic need not be allowed to look it up.
+    """
+    if fleet.pubsub_emulator_host is None:
+        return
+    with closing(PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)) as admin:
+        if not admin.reach(topic):
+            raise FirefleetError(f"topic {topic} does not exist; create it: firefleet provision")
+
+
 def trigger_id(replica: Replica) -> str:
     """The id of a replica's trigger at its emulator. Fixed, because a second id would double every event."""
     return f"capture-{replica.id}"

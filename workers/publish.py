@@ -31,6 +31,7 @@ from workers.analytics.publish import publish_analytics
 from workers.config import ConfigFile
 from workers.options import Number, OutputFile, Whole, is_text
 from workers.output import counted, print_json
+from workers.provision import require_topic
 from workers.so_far import SoFar
 
 UNCONFIRMED_MAX = 5_000
@@ -222,6 +223,7 @@ def command(
     fleet = file.load()
     source = fleet.replica(replica)
     load = Load(count=count, size=size, collection=collection, deletes=deletes / 100, seed=seed)
+    require_topic(fleet, fleet.topic)
     counts: dict[str, int] = {}
     began = time.monotonic()
     shown = _progress() if sys.stdout.isatty() and not json_wanted else None

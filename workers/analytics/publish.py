@@ -14,6 +14,7 @@ from replication.errors import FirefleetError
 from workers.analytics.events import Generator, Mix, publish_events
 from workers.analytics.wiring import load_analytics
 from workers.config import ConfigFile
+from workers.provision import require_topic
 from workers.so_far import SoFar
 
 
@@ -34,6 +35,7 @@ def publish_analytics(
     """
     fleet = file.load()
     settings = load_analytics(file, fleet)
+    require_topic(fleet, settings.topic)
     region = min(settings.regions_of(fleet.replica(replica).id))
     generator = Generator(settings, region=region, seed=seed, now=lambda: time.time_ns() // 1_000, mix=mix)
     with ExitStack() as stack:
