@@ -45,7 +45,7 @@ def shared_options(*, top: bool = False) -> list[click.Option]:
             show_envvar=top,
             expose_value=False,
             callback=_read_config_from,
-            help="The fleet's configuration; - reads standard input." if top else "As of firefleet itself.",
+            help="The fleet's configuration; - reads standard input." if top else "See firefleet --help.",
         ),
         NamedOption(
             ["--log-level"],
@@ -56,7 +56,7 @@ def shared_options(*, top: bool = False) -> list[click.Option]:
             show_envvar=top,
             expose_value=False,
             callback=_log_from,
-            help="Log to standard error from this level up." if top else "As of firefleet itself.",
+            help="Log to standard error from this level up." if top else "See firefleet --help.",
         ),
     ]
 
