@@ -6,31 +6,48 @@ The only place that does; `replication.configuration.parse` says what the text m
 import dataclasses
 import importlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from conflict.policies import Custom
 from conflict.resolve import Policy
+from replication.configuration.marked_yaml import Key, read_yaml
 from replication.configuration.parse import Fleet, parse_fleet
-from replication.errors import ConfigError
+from replication.errors import ConfigError, Fault
 
+STANDARD_INPUT = Path("-")
 PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
 """The variable of Google's own clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """Where the configuration is; nothing is read before `load`, because not every command needs it."""
+    """Where the configuration is; nothing is read before `load`, because not every command needs it.
+
+    The path `-` is standard input; other files are then found from the folder the process was started in.
+    """
 
     path: Path
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    _texts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What was read, once: standard input cannot be read again."""
+
+    @property
+    def name(self) -> str:
+        """The file's name in errors."""
+        return "standard input" if self.path == STANDARD_INPUT else str(self.path)
+
+    def error(self, problems: Iterable[tuple[Key, str]]) -> ConfigError:
+        """The error for problems at keys of this file, with a line for each."""
+        return read_yaml(self._text(), file=self.name).error(problems)
 
     def load(self) -> Fleet:
         """Read it; raises `ConfigError`."""
         fleet = parse_fleet(
-            self._text(), file=str(self.path), read_secret=self._read_secret, load_custom=load_custom
+            self._text(), file=self.name, read_secret=self._read_secret, load_custom=load_custom
         )
         emulator = self.environment.get(PUBSUB_VARIABLE)
         if emulator and not fleet.pubsub_emulator_host:
@@ -38,15 +55,24 @@ class ConfigFile:
         return fleet
 
     def _text(self) -> str:
+        if not self._texts:
+            self._texts.append(self._read())
+        return self._texts[0]
+
+    def _read(self) -> str:
         try:
+            if self.path == STANDARD_INPUT:
+                return sys.stdin.buffer.read().decode("utf-8")
             return self.path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{self.path}: not text in UTF-8 ({error.reason}); save it as UTF-8") from error
+            text = f"not text in UTF-8 ({error.reason}); save it as UTF-8"
+            raise ConfigError.of([Fault(self.name, 0, "", text)]) from error
         except OSError as error:
-            raise ConfigError(
-                f"{self.path}: cannot read the configuration ({error.strerror}); "
+            text = (
+                f"cannot read the configuration ({error.strerror}); "
                 "name the file with --config or FIREFLEET_CONFIG"
-            ) from error
+            )
+            raise ConfigError.of([Fault(self.name, 0, "", text)]) from error
 
     def _read_secret(self, name: str) -> bytes:
         """A secret's file is found from the configuration's folder, wherever the process was started."""

@@ -40,6 +40,7 @@ from replication.errors import ConfigError, EventError, FirefleetError, Reason, 
 from replication.ports import Database, Found, Message, Publisher, Telemetry
 from workers.capture.answers import DONE, STOPPING, TOO_MANY, Answer, give, refusal
 from workers.config import ConfigFile
+from workers.options import NamedOption, Whole
 from workers.runtime.health import health_routes
 from workers.runtime.serving import (
     CLOSE_S_MAX,
@@ -314,7 +315,8 @@ async def _only_post(scope: Scope, receive: Receive, send: Send) -> None:
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - Eventarc
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    cls=NamedOption,
+    type=Whole(0, 65535),
     envvar="PORT",
     default=8080,
     show_default=True,
@@ -341,3 +343,4 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
         closers = {f"database {replica}": database.close for replica, database in databases.items()}
         flush = partial(telemetry.close, timeout=CLOSE_S_MAX)
         close_within(CLOSE_S_MAX, {**closers, "publisher": publisher.close, "telemetry": flush})
+    logger.info("stopped")
