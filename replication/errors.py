@@ -2,6 +2,7 @@
 
     FirefleetError
     ├── ConfigError            the operator's file or arguments: exit 2
+    ├── Interrupted            the operator stopped it: exit 130
     ├── EventError             this message can never be applied: dead-letter topic, with its `reason`
     ├── Transient              try again, later: back off, hold the messages, extend their deadlines
     ├── ConditionFailed        a write rested on a state that has changed since: read and decide again
@@ -15,15 +16,47 @@ A module whose errors no one else handles derives its own from these: `Expired` 
 An error says what, where (replica, document, event or config key) and what to do about it.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class FirefleetError(Exception):
     """The root: catch it to catch everything this project raises on purpose."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One mistake in a configuration file. `line` counts from 1, 0 for the file as a whole; `key` has dots."""
+
+    file: str
+    line: int
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        line = f":{self.line}" if self.line else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}{line}: {key}{self.text}"
+
+
 class ConfigError(FirefleetError):
     """The configuration or the command line is wrong; the text names file, line or key, and the remedy."""
+
+    def __init__(self, text: str, *, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(text)
+        self.faults = faults
+
+    @classmethod
+    def of(cls, faults: Iterable[Fault]) -> Self:
+        """One line of text for each fault, in the file's order."""
+        ordered = tuple(sorted(faults))
+        return cls("\n".join(map(str, ordered)), faults=ordered)
+
+
+class Interrupted(FirefleetError):
+    """The operator stopped the command; the text says what had been done."""
 
 
 class Reason(StrEnum):
@@ -65,3 +98,7 @@ class Refused(FirefleetError):
 
 class CannotTell(FirefleetError):
     """The backend does not answer this question, or not to these credentials."""
+
+
+class NotOnEmulators(CannotTell):
+    """An emulator has nothing of the kind."""

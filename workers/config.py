@@ -7,7 +7,8 @@ import dataclasses
 import importlib
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,20 +16,35 @@ from typing import Any, cast
 from conflict.policies import Custom
 from conflict.resolve import Policy
 from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, require_one_kind
-from replication.configuration.marked_yaml import read_yaml
+from replication.configuration.marked_yaml import Key, read_yaml
 from replication.configuration.parse import Fleet, Replica, parse_fleet
-from replication.errors import ConfigError
+from replication.errors import ConfigError, Fault
 
+STANDARD_INPUT = Path("-")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 """As the emulators' own tools print it, which may be an IPv6 address in brackets."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """Where the configuration is; nothing is read before `load`, because not every command needs it."""
+    """Where the configuration is; nothing is read before `load`, because not every command needs it.
+
+    The path `-` is standard input; other files are then found from the folder the process was started in.
+    """
 
     path: Path
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    _texts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What was read, once: standard input cannot be read again."""
+
+    @property
+    def name(self) -> str:
+        """The file's name in errors."""
+        return "standard input" if self.path == STANDARD_INPUT else str(self.path)
+
+    def error(self, problems: Iterable[tuple[Key, str]]) -> ConfigError:
+        """The error for problems at keys of this file, with a line for each."""
+        return read_yaml(self._text(), file=self.name).error(problems)
 
     def load(self) -> Fleet:
         """Read it; raises `ConfigError`.
@@ -37,10 +53,10 @@ class ConfigFile:
         and partly in the cloud is refused.
         """
         parsed = parse_fleet(
-            self._text(), file=str(self.path), read_secret=self._read_secret, load_custom=load_custom
+            self._text(), file=self.name, read_secret=self._read_secret, load_custom=load_custom
         )
         fleet = self._on_emulators(parsed)
-        require_one_kind(fleet, file=str(self.path))
+        require_one_kind(fleet, file=self.name)
         return fleet
 
     def _on_emulators(self, fleet: Fleet) -> Fleet:
@@ -65,24 +81,33 @@ class ConfigFile:
 
     def values(self) -> Mapping[str, Any]:
         """What the file says, as it says it."""
-        values: Mapping[str, Any] = read_yaml(self._text(), file=str(self.path)).value
+        values: Mapping[str, Any] = read_yaml(self._text(), file=self.name).value
         return values
 
     def rule_lines(self) -> tuple[int, ...]:
         """The line on which each rule of `collections` begins, in a file that `load` accepts."""
-        source = read_yaml(self._text(), file=str(self.path))
+        source = read_yaml(self._text(), file=self.name)
         return tuple(source.line(("collections", at)) for at in range(len(source.value["collections"])))
 
     def _text(self) -> str:
+        if not self._texts:
+            self._texts.append(self._read())
+        return self._texts[0]
+
+    def _read(self) -> str:
         try:
+            if self.path == STANDARD_INPUT:
+                return sys.stdin.buffer.read().decode("utf-8")
             return self.path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{self.path}: not text in UTF-8 ({error.reason}); save it as UTF-8") from error
+            text = f"not text in UTF-8 ({error.reason}); save it as UTF-8"
+            raise ConfigError.of([Fault(self.name, 0, "", text)]) from error
         except OSError as error:
-            raise ConfigError(
-                f"{self.path}: cannot read the configuration ({error.strerror}); "
+            text = (
+                f"cannot read the configuration ({error.strerror}); "
                 "name the file with --config or FIREFLEET_CONFIG"
-            ) from error
+            )
+            raise ConfigError.of([Fault(self.name, 0, "", text)]) from error
 
     def _read_secret(self, name: str) -> bytes:
         """A secret's file is found from the configuration's folder, wherever the process was started."""

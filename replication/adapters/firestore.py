@@ -90,7 +90,7 @@ class FirestoreDatabase(Database):
                 one = self._found(answer)
                 found[one.path] = one
         except grpc.RpcError as error:
-            raise self._failed(error, f"reading {len(paths)} documents from") from error
+            raise self._failed(error, f"reading {_documents(len(paths))} from") from error
         if lost := [path for path in paths if path not in found]:
             raise Transient(f"reading from {self._where}: no answer for {len(lost)}, the first {lost[0]}")
         return [found[path] for path in paths]
@@ -103,7 +103,7 @@ class FirestoreDatabase(Database):
         try:
             answer = self._batch_write(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._failed(error, f"writing {len(writes)} documents to") from error
+            raise self._failed(error, f"writing {_documents(len(writes))} to") from error
         if len(answer.status) != len(writes):
             raise Transient(f"writing to {self._where}: {len(answer.status)} outcomes of {len(writes)} writes")
         return [
@@ -167,3 +167,7 @@ def open_database(replica: Replica, *, endpoint: str | None = None) -> Firestore
     """
     channel = connect(FirestoreGrpcTransport, emulator_host=replica.emulator_host, endpoint=endpoint)
     return FirestoreDatabase(channel, replica, metadata=EMULATOR_METADATA if replica.emulator_host else ())
+
+
+def _documents(number: int) -> str:
+    return "1 document" if number == 1 else f"{number} documents"

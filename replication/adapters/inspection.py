@@ -23,7 +23,7 @@ from replication.adapters.firestore import open_database
 from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.adapters.rpc import EMULATOR_METADATA, connect, translate_google
 from replication.configuration.parse import Fleet, Replica
-from replication.errors import CannotTell, FirefleetError, Transient
+from replication.errors import CannotTell, FirefleetError, NotOnEmulators, Transient
 from replication.fleet.cloud import FoundSubscription
 
 T = TypeVar("T")
@@ -43,7 +43,6 @@ class CloudInspection:
         self._pubsub_emulator = fleet.pubsub_emulator_host
         self._admin = PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)
         self._channel = connect(PublisherGrpcTransport, emulator_host=fleet.pubsub_emulator_host)
-        self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 
     def has_topic(self, topic: str) -> bool:
@@ -51,15 +50,12 @@ class CloudInspection:
 
         One try: where Pub/Sub cannot be reached, this says so at once, before anything waits for it.
         """
-        path = PublisherClient.topic_path(self._fleet.project, topic)
-        request = {"topic": path}
         try:
-            self._publisher.get_topic(request=request, retry=None, timeout=_CALL_SECONDS)
-        except google_errors.NotFound:
-            return False
-        except google_errors.GoogleAPIError as error:
-            raise _translated(error, f"looking up topic {path}") from error
-        return True
+            return self._admin.reach(topic)
+        except Transient as error:
+            if isinstance(error.__cause__, google_errors.PermissionDenied):
+                raise _translated(error.__cause__, f"looking up topic {topic}") from error
+            raise
 
     def subscription(self, name: str) -> FoundSubscription | None:
         """A subscription of the fleet's project; None if there is none of that name."""
@@ -123,7 +119,7 @@ class CloudInspection:
     def lacking_in_project(self, project: str, permissions: Sequence[str]) -> list[str]:
         """Which of these permissions in a project this process does not have."""
         if any(each.emulator_host for each in self._fleet.replicas.values() if each.project == project):
-            raise CannotTell("an emulator has no permissions")
+            raise NotOnEmulators("an emulator has no permissions")
         return _answer(f"asking for permissions in {project}", lambda: _lacking(project, permissions))
 
     def lacking_on_topic(self, topic: str, permissions: Sequence[str]) -> list[str]:
@@ -141,7 +137,7 @@ class CloudInspection:
 
     def _lacking_on(self, resource: str, permissions: Sequence[str]) -> list[str]:
         if self._pubsub_emulator:
-            raise CannotTell("an emulator has no permissions")
+            raise NotOnEmulators("an emulator has no permissions")
         granted = _answer(
             f"asking for permissions on {resource}",
             lambda: self._subscriber.test_iam_permissions(
@@ -162,7 +158,7 @@ class CloudInspection:
 
     def _firestore_admin(self, replica: Replica) -> FirestoreAdminClient:
         if replica.emulator_host:
-            raise CannotTell("an emulator has no indexes, TTL or location")
+            raise NotOnEmulators("an emulator has no indexes, TTL or location")
         return _answer("opening Firestore's administration", FirestoreAdminClient)
 
 

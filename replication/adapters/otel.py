@@ -8,10 +8,12 @@ changes within a target is exact, not interpolated. No global provider is set.
 
 import logging
 import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
@@ -37,6 +39,8 @@ SIZE_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """For histograms that count things; 500 is a pull's default limit."""
 
 _CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS_DEAD = 0.5
+"""For an endpoint where nothing listens: the exporters would go on trying, and the process is to end."""
 
 
 class OtelTelemetry(Telemetry):
@@ -45,8 +49,9 @@ class OtelTelemetry(Telemetry):
     A call takes about 7 µs: count a batch once, with its amount, rather than each of its changes.
     """
 
-    def __init__(self, provider: MeterProvider) -> None:
+    def __init__(self, provider: MeterProvider, *, endpoint: str = "") -> None:
         self._provider = provider
+        self._endpoint = endpoint
         self._meter: Meter = provider.get_meter("firefleet")
         self._lock = threading.Lock()
         self._counters: dict[str, Counter] = {}
@@ -74,7 +79,12 @@ class OtelTelemetry(Telemetry):
         gauge.set(value, labels)
 
     def close(self, *, timeout: float = _CLOSE_SECONDS) -> None:
-        """Send what has been measured and end, within about `timeout` seconds; what cannot go is logged."""
+        """Send what has been measured and end, within about `timeout` seconds; what cannot go is logged.
+
+        Within about a second where nothing listens at the endpoint.
+        """
+        if self._endpoint and not _listens(self._endpoint):
+            timeout = min(timeout, _CLOSE_SECONDS_DEAD)
         # On a thread of its own, because an exporter may wait longer than it is told to: for its connection.
         closing = threading.Thread(target=self._shutdown, args=(timeout,), daemon=True, name="telemetry-close")
         closing.start()
@@ -115,7 +125,10 @@ def open_telemetry(*, service: str, version: str = "") -> OtelTelemetry:
 
     Raises `ConfigError` if a variable asks for a protocol there is no exporter for.
     """
-    exporter = _exporter(os.environ)
+    try:
+        exporter = _exporter(os.environ)
+    except ValueError as error:  # a number that is none, in one of the variables the exporters read themselves
+        raise ConfigError(f"the OTEL_EXPORTER_OTLP_… variables: {error}; correct or remove them") from error
     # Two workers of one service must not write the same series: each process is an instance.
     attributes = {"service.instance.id": str(uuid.uuid4())}
     if not os.environ.get("OTEL_SERVICE_NAME"):
@@ -127,7 +140,23 @@ def open_telemetry(*, service: str, version: str = "") -> OtelTelemetry:
         resource=Resource.create(attributes),
         shutdown_on_exit=False,
     )
-    return OtelTelemetry(provider)
+    return OtelTelemetry(provider, endpoint=_endpoint(os.environ) if exporter else "")
+
+
+def _endpoint(environment: Mapping[str, str]) -> str:
+    names = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return _first(environment, *names) or ""
+
+
+def _listens(endpoint: str) -> bool:
+    """Whether a connection to an endpoint (a URL, or host:port) can be opened just now."""
+    try:
+        parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_CLOSE_SECONDS_DEAD).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _exporter(environment: Mapping[str, str]) -> MetricExporter | None:
@@ -135,7 +164,7 @@ def _exporter(environment: Mapping[str, str]) -> MetricExporter | None:
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or environment.get("OTEL_METRICS_EXPORTER") == "none":
         return None
-    if not _first(environment, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if not _endpoint(environment):
         return None
     protocol = _first(environment, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     match protocol or "http/protobuf":

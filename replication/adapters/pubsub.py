@@ -163,7 +163,7 @@ class PubsubSubscription(Subscription):
         """See `Subscription.acknowledge`; several requests if one cannot hold them."""
         for chunk in ack_chunks(ack_ids):
             request = _AcknowledgeRequest(subscription=self._name, ack_ids=chunk)
-            self._settle(self._acknowledge, request, f"acknowledging {len(chunk)} messages of")
+            self._settle(self._acknowledge, request, f"acknowledging {_messages(len(chunk))} of")
 
     def extend(self, ack_ids: Sequence[str], seconds: int) -> None:
         """See `Subscription.extend`; `seconds` is at most 600, Pub/Sub's limit."""
@@ -171,7 +171,7 @@ class PubsubSubscription(Subscription):
             request = _ModifyAckDeadlineRequest(
                 subscription=self._name, ack_ids=chunk, ack_deadline_seconds=seconds
             )
-            self._settle(self._modify, request, f"extending the deadline of {len(chunk)} messages of")
+            self._settle(self._modify, request, f"extending the deadline of {_messages(len(chunk))} of")
 
     def close(self) -> None:
         """See `Subscription.close`."""
@@ -333,3 +333,7 @@ def open_publisher(
         transport=PublisherGrpcTransport(channel=channel),
     )
     return PubsubPublisher(client, project=project, topic=topic)
+
+
+def _messages(number: int) -> str:
+    return "1 message" if number == 1 else f"{number} messages"

@@ -13,13 +13,14 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from replication.adapters.rpc import connect, translate_google
-from replication.errors import Refused
+from replication.errors import Refused, Transient
 from replication.limits import DELIVERY_ATTEMPTS_MAX
 from replication.ports import SubscriptionSettings
 
 T = TypeVar("T")
 
 _CALL_SECONDS = 30.0
+_REACH_SECONDS = 5.0
 _RETRY = Retry(
     predicate=if_exception_type(google_errors.ServiceUnavailable),
     initial=0.2,
@@ -27,6 +28,11 @@ _RETRY = Retry(
     timeout=_CALL_SECONDS,
 )
 """Instead of the client's own, which goes on for ten minutes whatever the timeout says."""
+
+
+def start_emulator(host: str, project: str) -> str:
+    """The command that starts the official emulator at host:port."""
+    return f"gcloud beta emulators pubsub start --host-port={host} --project={project}"
 
 
 class PubsubAdmin:
@@ -37,9 +43,35 @@ class PubsubAdmin:
 
     def __init__(self, project: str, *, emulator_host: str | None = None) -> None:
         self._project = project
+        self._emulator_host = emulator_host
         self._channel = connect(PublisherGrpcTransport, emulator_host=emulator_host)
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
+
+    def reach(self, topic: str) -> bool:
+        """Whether a topic exists, asked once: where nothing answers, `Transient` says so within seconds.
+
+        To be asked before anything that would be tried again and again. `PermissionDenied` is an answer too:
+        `Transient` as elsewhere, with its own remedy.
+        """
+        name = self._topic(topic)
+        try:
+            self._publisher.get_topic(request={"topic": name}, timeout=_REACH_SECONDS, retry=None)
+        except google_errors.NotFound:
+            return False
+        except (google_errors.ServiceUnavailable, google_errors.DeadlineExceeded) as error:
+            raise Transient(self._silence(error)) from error
+        except google_errors.GoogleAPIError as error:
+            raise translate_google(error, f"looking up topic {name}") from error
+        return True
+
+    def _silence(self, error: google_errors.GoogleAPICallError) -> str:
+        if self._emulator_host:
+            start = start_emulator(self._emulator_host, self._project)
+            return f"no Pub/Sub emulator answers at {self._emulator_host}; start it: {start}"
+        return (
+            f"Pub/Sub does not answer within {_REACH_SECONDS:.0f} s ({error.message}); is this machine online?"
+        )
 
     def ensure_topic(self, topic: str) -> bool:
         """Create a topic unless it exists; whether it was created."""

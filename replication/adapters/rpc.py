@@ -59,7 +59,8 @@ def connect(transport: Any, *, emulator_host: str | None, endpoint: str | None =
     except DefaultCredentialsError as error:
         raise ConfigError(
             f"No credentials for {host}: {error} Run as a service account, or run `gcloud auth "
-            "application-default login`; for an emulator, name it in the configuration."
+            "application-default login`; for emulators, write `emulator_host:` at each replica and "
+            "`pubsub_emulator_host:` into the configuration."
         ) from error
     return channel
 
@@ -81,7 +82,7 @@ MEANINGS: Meanings = {
     grpc.StatusCode.INTERNAL: Transient,
     grpc.StatusCode.UNKNOWN: Transient,
     grpc.StatusCode.CANCELLED: Transient,
-    # The operator can mend these while the messages wait; the text says how.
+    # The operator can fix these while the messages wait; the text says how.
     grpc.StatusCode.UNAUTHENTICATED: Transient,
     grpc.StatusCode.PERMISSION_DENIED: Transient,
     grpc.StatusCode.NOT_FOUND: Transient,
@@ -129,7 +130,7 @@ def translate(error: grpc.RpcError, call: str, *, meanings: Meanings = MEANINGS)
 
 
 def failure(make: Make, code: grpc.StatusCode, *, call: str, text: str) -> FirefleetError:
-    """`make`'s error, with the remedy for its status where an operator can mend it."""
+    """`make`'s error, with the remedy for its status where an operator can fix it."""
     remedy = _REMEDIES.get(code, "") if make is Transient else ""
     return make(f"{call}: {code.name}: {text}{remedy}")
 

@@ -6,6 +6,7 @@ mistake is reported as `analytics.types.swipe.key: what; remedy`, all of them at
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from replication.configuration.fleet import Duration, TopicId
+from replication.configuration.fleet import (
+    Duration,
+    Spelled,
+    TopicId,
+    duration_schema,
+    empty_or_boolean,
+    shown,
+)
 from replication.configuration.marked_yaml import Key
 from replication.documents.wire import MICROS
 from replication.errors import ConfigError
@@ -34,9 +42,8 @@ KEY_KINDS = ("string", "integer", "boolean")
 """What a dedupe key is made of: values that have one spelling."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,5})(KB|MB)")
+_MICROS = 1_000_000
 _SIZE_UNITS = {"KB": 1_000, "MB": 1_000_000}
-_COLLECTION = re.compile(r"(?!__.*__$)[^/.\s][^/\s]{0,99}")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 Problem = tuple[Key, str]
 
@@ -46,15 +53,6 @@ def _bytes(value: Any) -> int:
     if not found:
         raise ValueError(f"{value!r} is no size; write a whole number and KB or MB, such as 32MB")
     return int(found[1]) * _SIZE_UNITS[found[2]]
-
-
-def _spelled(pattern: re.Pattern[str], remedy: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"'{value}' cannot be used here; {remedy}")
-        return value
-
-    return AfterValidator(check)
 
 
 def _between(low: int, high: int, remedy: str) -> AfterValidator:
@@ -71,8 +69,13 @@ Size = Annotated[
     BeforeValidator(_bytes),
     WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["900KB", "32MB"]}),
 ]
-CollectionId = Annotated[str, _spelled(_COLLECTION, "write one collection's id, such as analytics_events")]
-Name = Annotated[str, _spelled(_NAME, "write letters, digits, '_', '-' and '.', a letter first")]
+CollectionId = Annotated[
+    str,
+    Spelled(r"(?!__.*__$)[^/.\s][^/\s]{0,99}", "write one collection's id, such as analytics_events"),
+]
+Name = Annotated[
+    str, Spelled("[A-Za-z][A-Za-z0-9_.-]{0,63}", "write letters, digits, '_', '-' and '.', a letter first")
+]
 Kind = Literal["string", "integer", "number", "boolean", "timestamp", "object", "array"]
 
 
@@ -104,6 +107,7 @@ class TypeRules(_Section):
     )
     key: list[str] = Field(
         default_factory=list,
+        json_schema_extra={"uniqueItems": True},
         description="Fields that together name one happening: `user`, or required fields of the payload.",
     )
     window: Duration | None = Field(
@@ -116,9 +120,11 @@ class TypeRules(_Section):
 class Flush(_Section):
     """When what is held is written: whichever comes first."""
 
-    every: Annotated[Duration, _between(1, FLUSH_EVERY_US_MAX, "write at most 60s: a buffer is no archive")] = (
-        _default("10s", "The longest an event waits.")
-    )
+    every: Annotated[
+        Duration,
+        _between(1, FLUSH_EVERY_US_MAX, "write at most 60s: a buffer is no archive"),
+        duration_schema(FLUSH_EVERY_US_MAX // _MICROS),
+    ] = _default("10s", "The longest an event waits.")
     events: int = Field(default=20_000, ge=1, le=1_000_000, description="Or as soon as so many are held.")
     bytes: Size = _default("32MB", "Or so many bytes.")
 
@@ -168,7 +174,9 @@ class Analytics(_Section):
         default=100_000, ge=1, le=10_000_000, description="Users whose rates a worker remembers."
     )
     ack_deadline: Annotated[
-        Duration, _between(ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX, "write 10s to 600s: Pub/Sub's limits")
+        Duration,
+        _between(ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX, "write 10s to 600s: Pub/Sub's limits"),
+        duration_schema(ACK_DEADLINE_US_MAX // _MICROS),
     ] = _default("60s", "The subscriptions' acknowledgement deadline.")
     warehouse: Warehouse | None = Field(default=None, description="The anonymised copy; default: none.")
 
@@ -207,8 +215,18 @@ class Analytics(_Section):
 
 
 def analytics_schema() -> dict[str, Any]:
-    """The JSON schema of the section, for editors."""
-    return Analytics.model_json_schema()
+    """The JSON schema of the section, for editors; see `replication.topology.fleet_schema`."""
+    schema = Analytics.model_json_schema()
+    text = {"type": "string"}
+    schema["$defs"]["TypeRules"] |= {
+        "if": {"required": ["key"], "properties": {"key": {"minItems": 1}}},
+        "then": {"required": ["window"], "properties": {"window": text}},
+        "else": {"properties": {"window": {"type": "null"}}},
+    }
+    schema["$defs"]["Warehouse"]["oneOf"] = [
+        {"required": [name], "properties": {name: text}} for name in ("key_env", "key_file")
+    ]
+    return schema
 
 
 def read_analytics(
@@ -248,18 +266,24 @@ def parse_analytics(
 def warehouse_key(
     warehouse: Warehouse, *, environment: Mapping[str, str], read_file: Callable[[str], bytes]
 ) -> bytes:
-    """The key of the pseudonyms; `read_file` gets the name as written. Raises `ConfigError`."""
-    remedy = "write one with: openssl rand -hex 32"
+    """The key of the pseudonyms; `read_file` gets the name as written.
+
+    Raises `ConfigError` without the key's place in the file, which only the reader of the file knows.
+    """
     if warehouse.key_env:
-        where, key = f"analytics.warehouse.key_env: {warehouse.key_env}", environment.get(warehouse.key_env, "")
-        secret = key.strip().encode()
+        where, remedy = warehouse.key_env, f'export {warehouse.key_env}="$(openssl rand -hex 32)"'
+        secret = environment.get(warehouse.key_env, "").strip().encode()
+        if not secret:
+            raise ConfigError(f"the variable {where} is not set; set one key for all workers: {remedy}")
     else:
         name = warehouse.key_file or ""
-        where = f"analytics.warehouse.key_file: '{name}'"
+        where, remedy = f"'{name}'", f"write one with: openssl rand -hex 32 > {shlex.quote(name)}"
         try:
             secret = read_file(name).strip()
         except OSError as error:
-            raise ConfigError(f"{where} cannot be read ({error.strerror or error}); {remedy}") from error
+            raise ConfigError(f"cannot read {where} ({error.strerror or error}); {remedy}") from error
+        except ValueError as error:  # a NUL in the name
+            raise ConfigError(f"{name!r} is no file's name ({error}); name the file with the key") from error
     if len(secret) < KEY_BYTES_MIN:
         raise ConfigError(f"{where} holds {len(secret)} bytes, fewer than {KEY_BYTES_MIN}; {remedy}")
     return secret
@@ -332,9 +356,11 @@ def _region_contradictions(settings: Analytics, replicas: Collection[str]) -> It
 
 
 def _explain(error: ErrorDetails) -> Problem:
-    key, kind, given = error["loc"], error["type"], error["input"]
+    key, kind, given = error["loc"], error["type"], shown(error["input"])
     if key and key[-1] == "[key]":
         key = key[:-1]
+    if (plain := empty_or_boolean(error["input"], _description(key))) is not None:
+        return key, plain
     match kind:
         case "value_error":
             text = str(error["ctx"]["error"])
@@ -343,9 +369,9 @@ def _explain(error: ErrorDetails) -> Problem:
         case "missing":
             text = f"is missing; add it: {_description(key)}"
         case "literal_error":
-            text = f"{given!r} is none of the choices; write {error['ctx']['expected']}"
+            text = f"{given} is none of the choices; write {error['ctx']['expected']}"
         case _:
-            text = f"{given!r}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
+            text = f"{given}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
     return key, text
 
 

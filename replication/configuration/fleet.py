@@ -7,7 +7,9 @@ remedy.
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,16 +19,20 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Tag,
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.config import JsonDict
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from replication.configuration.marked_yaml import Key, Source
 from replication.documents.metadata import CLOCK_ENTRIES_MAX
 from replication.documents.wire import MICROS
-from replication.fleet.paths import Pattern, parse_pattern
+from replication.fleet.paths import PATTERN_REGEX, Pattern, parse_pattern
 
 DRIFT_LIMIT = "300s"
 TOMBSTONE_RETENTION = "10d"
@@ -34,10 +40,14 @@ CONFLICT_RETENTION = "30d"
 PULL_THREADS = 4
 PULL_MESSAGES = 500
 METADATA_FIELD = "_repl"
+SCHEMA_ID = "urn:firefleet:fleet.yaml:0"
+"""What the JSON schema calls itself; the number changes when a file that was right becomes wrong."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
-_DURATION_US_MAX = 3_650 * 86_400 * MICROS  # ten years: an `expire_at` stays inside Firestore's year 9999
+_DURATION_S_MAX = 3_650 * 86_400  # ten years: an `expire_at` stays inside Firestore's year 9999
+_PORT_MAX = 65_535
+_SHOWN_MAX = 100
 _CUSTOM = re.compile(r"custom: *(?P<function>[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _POLICIES = ("last-write-wins", "precedence", "field-rules", "custom: package.module:function")
 
@@ -48,21 +58,53 @@ def microseconds(value: Any) -> int:
     if not found:
         raise ValueError(f"{value!r} is no duration; write a whole number and s, m, h or d, such as 5s or 10d")
     length = int(found[1]) * _SECONDS[found[2]] * MICROS
-    if length > _DURATION_US_MAX:
+    if length > _DURATION_S_MAX * MICROS:
         raise ValueError(f"{value} is longer than ten years; write at most 3650d")
     return length
 
 
-def _spelled(pattern: str, remedy: str) -> AfterValidator:
-    """Text that must match a regular expression as a whole."""
-    accepts = re.compile(pattern).fullmatch
+def duration_text(length_us: int) -> str:
+    """Microseconds as they would stand in the file: `10d`, `1h`, `90s`; below a second in decimals."""
+    for unit, seconds in reversed(_SECONDS.items()):
+        if length_us % (seconds * MICROS) == 0:
+            return f"{length_us // (seconds * MICROS)}{unit}"
+    return f"{length_us / MICROS:g}s"
 
-    def check(value: str) -> str:
-        if not accepts(value):
-            raise ValueError(f"'{value}' cannot be used here; {remedy}")
+
+def up_to(limit: int) -> str:
+    """A regular expression for the whole numbers from 1 to `limit`, as JSON schemas need it inside a text."""
+    digits = str(limit)
+    shorter = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else []
+    for at, digit in enumerate(digits):
+        lowest, highest = (1 if at == 0 else 0), int(digit) - 1
+        if highest >= lowest:
+            shorter.append(f"{digits[:at]}[{lowest}-{highest}][0-9]{{{len(digits) - at - 1}}}")
+    return f"(?:{'|'.join([*shorter, digits])})"
+
+
+def durations_up_to(seconds: int) -> str:
+    """A regular expression for the durations of at most so long."""
+    return "|".join(f"{up_to(seconds // each)}{unit}" for unit, each in _SECONDS.items() if seconds >= each)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """Marks text that must match a regular expression as a whole, in the loader and in the JSON schema."""
+
+    pattern: str
+    remedy: str
+
+    def check(self, value: str) -> str:
+        """The value, if it matches; raises `ValueError`."""
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"'{value}' cannot be used here; {self.remedy}")
         return value
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
 
 def _not_reserved(name: str) -> str:
@@ -119,49 +161,57 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}'; {remedy}known: {_listed(known)}"
 
 
-Duration = Annotated[
-    int,
-    BeforeValidator(microseconds),
-    WithJsonSchema(
-        {"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["5s", "10m", "24h", "10d"]}
-    ),
-]
+def duration_schema(seconds_max: int = _DURATION_S_MAX) -> WithJsonSchema:
+    """The JSON schema of a duration of at most so long."""
+    examples = [each for each in ("5s", "10m", "24h", "10d") if microseconds(each) <= seconds_max * MICROS]
+    return WithJsonSchema(
+        {"type": "string", "pattern": f"^(?:{durations_up_to(seconds_max)})$", "examples": examples}
+    )
+
+
+Duration = Annotated[int, BeforeValidator(microseconds), duration_schema()]
 ReplicaId = Annotated[
     str,
-    _spelled(
+    Spelled(
         "[a-z][a-z0-9-]{0,29}",
         "a replica's id is part of subscription names: at most 30 of a-z, 0-9 and '-', a letter first",
     ),
 ]
-ProjectId = Annotated[str, _spelled(r"[a-z][a-z0-9.:-]{0,62}", "write the project's id, such as my-project")]
+ProjectId = Annotated[str, Spelled(r"[a-z][a-z0-9.:-]{0,62}", "write the project's id, such as my-project")]
 DatabaseId = Annotated[
     str,
-    _spelled(
+    Spelled(
         r"\(default\)|[a-z][a-z0-9-]{0,62}", "write a Firestore database's id, such as app-eu or (default)"
     ),
 ]
 TopicId = Annotated[
     str,
     # Pub/Sub's own rule, with room left for what is appended to name subscriptions.
-    _spelled(
+    Spelled(
         "(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,199}",
         "write the topic's id alone: 3 to 200 letters, digits and -._~+%, a letter first, not 'goog'",
     ),
 ]
 Location = Annotated[
-    str, _spelled("[a-z][a-z0-9-]{1,62}", "write a Google Cloud location, such as europe-west1")
+    str, Spelled("[a-z][a-z0-9-]{1,62}", "write a Google Cloud location, such as europe-west1")
 ]
-Address = Annotated[str, _spelled(r"[^\s:/]+:[0-9]{1,5}", 'write "host:port", such as "127.0.0.1:8080"')]
+Address = Annotated[
+    str, Spelled(rf"[^\s:/]+:{up_to(_PORT_MAX)}", 'write "host:port", such as "127.0.0.1:8080"')
+]
 State = Annotated[Any, BeforeValidator(_state), WithJsonSchema({"type": ["string", "number"]})]
 FieldName = Annotated[
     str,
-    _spelled("[A-Za-z_][A-Za-z0-9_]{0,99}", f"write letters, digits and '_', such as {METADATA_FIELD}"),
     AfterValidator(_not_reserved),
+    Spelled(
+        "(?!__.*__$)[A-Za-z_][A-Za-z0-9_]{0,99}", f"write letters, digits and '_', such as {METADATA_FIELD}"
+    ),
 ]
 PathPattern = Annotated[
     Pattern,
     BeforeValidator(_pattern),
-    WithJsonSchema({"type": "string", "examples": ["carts/{cart}/items/{item}", "{document=**}"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": PATTERN_REGEX, "examples": ["carts/{cart}/items/{item}", "{document=**}"]}
+    ),
 ]
 
 
@@ -185,6 +235,10 @@ class ReplicaShape(_Shape):
     )
 
 
+_TOP_LEVEL: JsonDict = {"pattern": "^[^.]*$"}
+"""For the JSON schema: a field inside a map cannot be named; the policies themselves refuse it when made."""
+
+
 class LastWriteWinsShape(_Shape):
     """The latest write stays."""
 
@@ -195,15 +249,25 @@ class PrecedenceShape(_Shape):
     """The state that is further in an order stays."""
 
     policy: Literal["precedence"]
-    field: str = Field(min_length=1, description="The field that holds the state.")
-    order: list[State] = Field(min_length=1, description="The states; the one further to the end stays.")
+    field: str = Field(
+        min_length=1, json_schema_extra=_TOP_LEVEL, description="The field that holds the state."
+    )
+    order: list[State] = Field(
+        min_length=1,
+        json_schema_extra={"uniqueItems": True},
+        description="The states; the one further to the end stays.",
+    )
 
 
 class FieldRulesShape(_Shape):
     """Each field by a rule of its own; a field without one is kept from the latest write."""
 
     policy: Literal["field-rules"]
-    fields: dict[str, Literal["max", "min", "union", "lww"]] = Field(min_length=1, description="Field: rule.")
+    fields: dict[str, Literal["max", "min", "union", "lww"]] = Field(
+        min_length=1,
+        json_schema_extra={"propertyNames": {"minLength": 1, **_TOP_LEVEL}},
+        description="Field: rule.",
+    )
 
 
 class CustomShape(_Shape):
@@ -310,7 +374,9 @@ def _explain(error: ErrorDetails) -> tuple[Key, str]:
 
 
 def _text(kind: str, key: Key, error: ErrorDetails) -> str:
-    given = error["input"]
+    given = shown(error["input"])
+    if (plain := empty_or_boolean(error["input"], _description(key))) is not None:
+        return plain
     match kind:
         case "value_error":
             text = str(error["ctx"]["error"])
@@ -319,14 +385,38 @@ def _text(kind: str, key: Key, error: ErrorDetails) -> str:
         case "missing":
             text = f"is missing; add it: {_description(key)}"
         case "string_type":
-            text = f"{given!r} is not text; put it in quotes, or write what belongs here: {_description(key)}"
+            text = f"{given} is not text; put it in quotes, or write what belongs here: {_description(key)}"
         case "literal_error":
-            text = f"{given!r} is none of the choices; write {error['ctx']['expected']}"
+            text = f"{given} is none of the choices; write {error['ctx']['expected']}"
         case "too_short" | "string_too_short":
             text = f"is empty; write at least one: {_description(key)}"
         case _:
-            text = f"{given!r}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
+            text = f"{given}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
     return text
+
+
+def shown(value: Any) -> str:
+    """A value of the file as an error shows it: short, however much there is of it."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, _SHOWN_MAX, _SHOWN_MAX
+    text = short.repr(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
+
+
+def empty_or_boolean(value: Any, meaning: str) -> str | None:
+    """What is wrong with a value that is missing, or that YAML reads as a boolean where no key takes one.
+
+    YAML takes yes, no, on and off for booleans, which surprises those who meant the word.
+    """
+    if value is None:
+        return f"is empty; write a value: {meaning}"
+    if isinstance(value, bool):
+        word = "true" if value else "false"
+        return (
+            f"YAML reads this as {word}, as it does yes, no, on and off; put the word in quotes, or write what "
+            f"belongs here: {meaning}"
+        )
+    return None
 
 
 def _model(key: Key) -> type[BaseModel]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from replication.errors import ConfigError
+from replication.errors import ConfigError, Fault
 
 Key = tuple[int | str, ...]
 """Where a value stands: keys and list positions from the top of the file."""
@@ -29,10 +29,7 @@ class Source:
 
     def error(self, problems: Iterable[tuple[Key, str]]) -> ConfigError:
         """One `file:line: key: text` for each problem, in the file's order."""
-        located = sorted((*self._locate(key), text) for key, text in problems)
-        return ConfigError(
-            "\n".join(f"{self.file}:{line}: {name}{': ' if name else ''}{text}" for line, name, text in located)
-        )
+        return ConfigError.of(Fault(self.file, *self._locate(key), text) for key, text in problems)
 
     def line(self, key: Key) -> int:
         """The line on which the value at a key begins."""
@@ -61,26 +58,30 @@ def read_yaml(text: str, *, file: str) -> Source:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(f"{file}:{line}: this is not YAML: {what}; mend the line or the one above") from error
+        raise _fault(file, line, f"this is not YAML: {what}; fix the line or the one above") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{file}:{line}: this is not YAML: {error.reason}; save it as UTF-8 text") from error
+        raise _fault(file, line, f"this is not YAML: {error.reason}; save it as UTF-8 text") from error
+    except RecursionError as error:
+        raise _fault(file, 1, "is nested too deeply to be a configuration; check its brackets") from error
     except ValueError as error:
         # PyYAML's own constructors raise it without a place, for such as 2024-13-45, which looks like a date.
-        raise ConfigError(
-            f"{file}:1: a value cannot be read: {error}; put dates and the like in quotes"
-        ) from error
+        raise _fault(file, 1, f"a value cannot be read: {error}; put dates and the like in quotes") from error
+
+
+def _fault(file: str, line: int, text: str) -> ConfigError:
+    return ConfigError.of([Fault(file, line, "", text)])
 
 
 def _read(loader: yaml.SafeLoader, file: str) -> Source:
     node = loader.get_single_node()
     if node is None:
-        raise ConfigError(f"{file}:1: the file is empty; begin with `project:`, `topic:` and `replicas:`")
+        raise _fault(file, 1, "the file is empty; begin with `project:`, `topic:` and `replicas:`")
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{file}:{_line(node)}: the file is not a mapping; write `key: value` lines")
+        raise _fault(file, _line(node), "the file is not a mapping; write `key: value` lines")
     problems = list(_bad_keys(node, file=file, within=(), seen=set()))
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError.of(problems)
     return Source(file=file, root=node, value=loader.construct_document(node))
 
 
@@ -101,8 +102,8 @@ def _child(node: yaml.Node, entry: int | str) -> tuple[yaml.Node, int] | None:
     return None
 
 
-def _bad_keys(node: yaml.Node, *, file: str, within: Key, seen: set[int]) -> Iterator[str]:
-    """A line for each key that is no text or stands twice in its mapping."""
+def _bad_keys(node: yaml.Node, *, file: str, within: Key, seen: set[int]) -> Iterator[Fault]:
+    """A fault for each key that is no text or stands twice in its mapping."""
     if id(node) in seen:  # an alias may point at what it is in
         return
     seen.add(id(node))
@@ -115,12 +116,10 @@ def _bad_keys(node: yaml.Node, *, file: str, within: Key, seen: set[int]) -> Ite
     for name, value in node.value:
         where = ".".join(map(str, (*within, name.value)))
         if name.tag not in (_TEXT, _MERGE):
-            yield f"{file}:{_line(name)}: {where}: this key is not read as text; put it in quotes"
+            yield Fault(file, _line(name), where, "this key is not read as text; put it in quotes")
         elif name.value in first:
-            yield (
-                f"{file}:{_line(name)}: {where}: stands here a second time, first in line "
-                f"{first[name.value]}; keep one of the two"
-            )
+            text = f"stands here a second time, first in line {first[name.value]}; keep one of the two"
+            yield Fault(file, _line(name), where, text)
         else:
             first[name.value] = _line(name)
             yield from _bad_keys(value, file=file, within=(*within, name.value), seen=seen)

@@ -8,6 +8,7 @@ read here: the secret and custom policies come through functions.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from conflict.resolve import OnDelete, Policy
 from replication.configuration import fleet as config_file
 from replication.configuration.analytics import analytics_schema, read_analytics
 from replication.configuration.fleet import (
+    SCHEMA_ID,
     Conflict,
     CustomShape,
     FieldRulesShape,
@@ -32,7 +34,7 @@ from replication.documents.metadata import MetadataCodec
 from replication.documents.wire import MICROS, database_prefix
 from replication.errors import ConfigError
 from replication.fleet.fingerprint import fingerprint
-from replication.fleet.paths import EVERY_DOCUMENT, parse_pattern
+from replication.fleet.paths import EVERY_DOCUMENT, EVERY_DOCUMENT_REGEX, parse_pattern
 from replication.limits import FILTER_BYTES_MAX
 
 SECRET_BYTES_MIN = 16
@@ -205,12 +207,51 @@ _FINGERPRINTED = (
 
 
 def fleet_schema() -> dict[str, Any]:
-    """The JSON schema of the file, for editors."""
+    """The JSON schema of the file, for editors.
+
+    It rejects what the loader rejects, except what no schema can say: references from one part of the file to
+    another (a primary that is no replica, a rule that can never match, a database twice), and files that are
+    missing.
+    """
     schema = FleetShape.model_json_schema()
     section = analytics_schema()
     schema["$defs"] |= section.pop("$defs", {})
-    schema["properties"]["analytics"] = section
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "firefleet"}
+    what = FleetShape.model_fields["analytics"].description
+    schema["properties"]["analytics"] = {"description": what, "anyOf": [section, {"type": "null"}]}
+    # Where one matches every document and is not the last, the loader says that a later one never matches.
+    schema["properties"]["collections"]["contains"] = {
+        "properties": {"match": {"pattern": EVERY_DOCUMENT_REGEX}}
+    }
+    schema["$defs"]["RuleShape"]["allOf"] = [
+        _in_mode(Mode.SINGLE_PRIMARY, required=["primary"], absent=["conflict", "on_delete"]),
+        _in_mode(Mode.MULTI_PRIMARY, absent=["primary"]),
+        _in_mode(Mode.LOCAL, absent=["primary", "conflict", "on_delete", "lag_target"]),
+    ]
+    _close(schema)
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "$id": SCHEMA_ID, **schema, "title": "firefleet"}
+
+
+def _close(schema: Any) -> None:
+    """Refuse the keys that match no pattern, wherever a mapping's keys have one."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for part in schema.values():
+            _close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _close(part)
+
+
+def _in_mode(mode: Mode, *, absent: Sequence[str], required: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of a rule's schema that says which keys its mode needs, and which mean nothing in it."""
+    then: dict[str, Any] = {name: {"type": "null"} for name in absent}
+    then |= {name: {"type": "string"} for name in required}
+    return {
+        "if": {"properties": {"mode": {"const": mode.value}}},
+        "then": {"properties": then, "required": list(required)},
+    }
 
 
 def _no_custom_policies(function: str) -> Policy:
@@ -258,11 +299,13 @@ def _noting(problems: list[Problem], key: Key) -> Iterator[None]:
 
 
 def _secret(file: str, read_secret: Callable[[str], bytes]) -> bytes:
-    remedy = "write one with: openssl rand -hex 32"
+    remedy = f"write one with: openssl rand -hex 32 > {shlex.quote(file)}"
     try:
         secret = read_secret(file).strip()
     except OSError as error:
         raise ConfigError(f"cannot read '{file}' ({error.strerror or error}); {remedy}") from error
+    except ValueError as error:  # a NUL in the name
+        raise ConfigError(f"{file!r} is no file's name ({error}); name the file with the secret") from error
     if len(secret) < SECRET_BYTES_MIN:
         raise ConfigError(f"'{file}' holds {len(secret)} bytes, fewer than {SECRET_BYTES_MIN}; {remedy}")
     return secret
@@ -286,7 +329,7 @@ def _made(policy: Callable[..., Policy], **parameters: Any) -> Policy:
     try:
         return policy(**parameters)
     except ValueError as error:
-        raise ConfigError(f"{error}; mend it or choose another policy") from error
+        raise ConfigError(f"{error}; fix it or choose another policy") from error
 
 
 def _build(shape: FleetShape, *, policies: Sequence[Policy], secret: bytes | None) -> Fleet:

@@ -16,6 +16,11 @@ from dataclasses import dataclass, field
 
 _ONE = re.compile(r"\{[A-Za-z_]\w*\}")
 _REST = re.compile(r"\{[A-Za-z_]\w*=\*\*\}")
+_PART = rf"(?:{_ONE.pattern}|[^/{{}}*]+)"
+PATTERN_REGEX = rf"^(?:(?:{_PART}/)*{_REST.pattern}|{_PART}/{_PART}(?:/{_PART}/{_PART})*)$"
+"""What `parse_pattern` accepts, for the JSON schema."""
+EVERY_DOCUMENT_REGEX = rf"^(?:{_ONE.pattern}/){{0,2}}{_REST.pattern}$"
+"""The patterns that match every document: a document's path has two segments or more."""
 _FRESH = "\0"
 """A segment that no pattern spells out: Firestore allows no such id."""
 

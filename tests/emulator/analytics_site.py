@@ -178,7 +178,7 @@ class Site:
     def worker(self, *arguments: str) -> Process:
         """A worker process, ready."""
         port = free_port()
-        command = [str(FIREFLEET), "--config", str(self.path), "analytics", "--replica", "eu"]
+        command = [str(FIREFLEET), "--config", str(self.path), "analytics", "run", "--replica", "eu"]
         process = Process(
             "analytics",
             [*command, "--health-port", str(port), *arguments],

@@ -11,8 +11,9 @@ from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.analytics.anonymise import Anonymiser
 from replication.analytics.job import Job
 from replication.analytics.schema import Schema
-from replication.configuration.analytics import Analytics, parse_analytics, warehouse_key
+from replication.configuration.analytics import Analytics, Warehouse, parse_analytics, warehouse_key
 from replication.configuration.parse import Fleet
+from replication.errors import ConfigError
 from replication.ports import Database, Publisher, Subscription, Telemetry
 from workers.config import ConfigFile
 from workers.runtime.identity import version
@@ -31,9 +32,7 @@ class AnalyticsClients:
 
 def load_analytics(file: ConfigFile, fleet: Fleet) -> Analytics:
     """The `analytics:` section of a configuration; raises `ConfigError`."""
-    return parse_analytics(
-        fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic, file=str(file.path)
-    )
+    return parse_analytics(fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic, file=file.name)
 
 
 def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
@@ -41,12 +40,7 @@ def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
     settings = load_analytics(file, fleet)
     anonymiser = None
     if settings.warehouse is not None:
-        key = warehouse_key(
-            settings.warehouse,
-            environment=file.environment,
-            read_file=lambda name: (file.path.parent / name).read_bytes(),
-        )
-        anonymiser = Anonymiser(settings.warehouse, key)
+        anonymiser = Anonymiser(settings.warehouse, _key(file, settings.warehouse))
     return Job(
         replica=fleet.replica(replica).id,
         settings=settings,
@@ -54,6 +48,18 @@ def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
         anonymiser=anonymiser,
         token=uuid.uuid4().hex[:12],
     )
+
+
+def _key(file: ConfigFile, warehouse: Warehouse) -> bytes:
+    try:
+        return warehouse_key(
+            warehouse,
+            environment=file.environment,
+            read_file=lambda name: (file.path.parent / name).read_bytes(),
+        )
+    except ConfigError as error:
+        named = "key_env" if warehouse.key_env else "key_file"
+        raise file.error([(("analytics", "warehouse", named), str(error))]) from error
 
 
 @contextmanager

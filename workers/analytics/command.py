@@ -1,6 +1,6 @@
 """`firefleet analytics`: buffers one region's analytics events and writes them in batches.
 
-firefleet analytics --replica eu          the worker, until SIGTERM
+firefleet analytics run --replica eu      the worker, until SIGTERM
 firefleet analytics read --replica eu     the stored events, each once
 """
 
@@ -13,7 +13,9 @@ from replication.configuration.parse import Fleet
 from workers.analytics.clients import open_clients, plan_job
 from workers.analytics.read import command as read_command
 from workers.analytics.worker import AnalyticsWorker
+from workers.command_line import CommandGroup
 from workers.config import ConfigFile
+from workers.options import health_port_option, threads_option
 from workers.runtime.identity import described, introduce
 from workers.runtime.run import run_worker
 from workers.setup.config_diagnosis import load_for_work
@@ -21,27 +23,26 @@ from workers.setup.config_diagnosis import load_for_work
 log = logging.getLogger(__name__)
 
 
-@click.group("analytics", invoke_without_command=True)
-@click.option("--replica", help="The replica whose region's events to take, by its id in the configuration.")
+@click.group("analytics", cls=CommandGroup)
+def command() -> None:
+    """Buffer one region's analytics events and write them in batches; read what is stored."""
+
+
+@command.command("run")
 @click.option(
-    "--health-port",
-    type=click.IntRange(0, 65535),
-    envvar="PORT",
-    help="Serve /live and /ready here; 0 takes a free port. Default: PORT, else no health server.",
+    "--replica",
+    required=True,
+    help="The replica whose region's events to take, by its id in the configuration.",
 )
-@click.option("--threads", type=click.IntRange(1, 64), help="Pullers; default: pull.threads of the config.")
-@click.pass_context
-def command(ctx: click.Context, *, replica: str | None, health_port: int | None, threads: int | None) -> None:
+@health_port_option
+@threads_option
+@click.pass_obj
+def run_command(file: ConfigFile, *, replica: str, health_port: int | None, threads: int | None) -> None:
     """Buffer one region's analytics events and write them in batches, until SIGTERM.
 
     Any number of workers may share a region's subscription. On SIGTERM a worker writes what it holds within
     7 s and releases the rest: nothing is lost.
     """
-    if ctx.invoked_subcommand is not None:
-        return
-    if replica is None:
-        raise click.UsageError("Missing option '--replica'.", ctx)
-    file: ConfigFile = ctx.obj
     fleet = load_for_work(file)
     job = plan_job(file, fleet, replica)
     pullers = threads or fleet.pull.threads

@@ -1,12 +1,11 @@
 """`firefleet analytics read`: the stored events of a replica, each once, one JSON object a line."""
 
-import sys
+from collections import deque
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 
 import click
-import orjson
 
 from replication.adapters.firestore_listing import FirestoreListing
 from replication.analytics.packing import StoredEvent
@@ -15,6 +14,8 @@ from replication.analytics.schema import event_micros, parse_time
 from replication.errors import ConfigError
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
+from workers.options import Name
+from workers.runtime.output import print_json, print_json_lines
 
 
 class Moment(click.ParamType[int]):
@@ -26,17 +27,17 @@ class Moment(click.ParamType[int]):
         """See `click.ParamType.convert`."""
         try:
             moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self.fail(f"{value!r} is no time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
-        return event_micros(moment)
+            if moment.tzinfo is not None:
+                return event_micros(moment)
+        except (ValueError, OverflowError):
+            pass  # said below
+        self.fail(f"{value!r} is no time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
 
 
 @click.command("read")
 @click.option("--replica", required=True, help="The replica to read from.")
-@click.option("--type", "event_type", help="Only events of this type.")
-@click.option("--region", help="Only events of this region.")
+@click.option("--type", "event_type", type=Name(), help="Only events of this type.")
+@click.option("--region", type=Name(), help="Only events of this region.")
 @click.option("--since", type=Moment(), help="Only events of this time (RFC 3339) or later.")
 @click.option("--until", type=Moment(), help="Only events before this time.")
 @click.option("--count", is_flag=True, help="Print only how many: documents, events, and copies left out.")
@@ -65,12 +66,12 @@ def command(
     tally = Tally()
     with closing(FirestoreListing(fleet.replica(replica))) as listing:
         documents = listing.documents(settings.collection, equal=equal)
-        for event in read_events(documents, tally, wanted=lambda event: _within(event, since, until)):
-            if not count:
-                sys.stdout.buffer.write(orjson.dumps(event.body, option=orjson.OPT_APPEND_NEWLINE))
-    sys.stdout.buffer.flush()
-    if count:
-        click.echo(orjson.dumps(asdict(tally)))
+        events = read_events(documents, tally, wanted=lambda event: _within(event, since, until))
+        if count:
+            deque(events, maxlen=0)
+            print_json(asdict(tally))
+        else:
+            print_json_lines(event.body for event in events)
 
 
 def _within(event: StoredEvent, since: int | None, until: int | None) -> bool:

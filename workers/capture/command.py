@@ -10,6 +10,7 @@ from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher
 from workers.capture.app import build_app
 from workers.config import ConfigFile
+from workers.options import NamedOption, Whole
 from workers.runtime.identity import described, introduce, version
 from workers.runtime.serving import CLOSE_S_MAX, close_within, listen, run_until_signalled
 from workers.setup.config_diagnosis import load_for_work
@@ -21,7 +22,8 @@ logger = logging.getLogger(__name__)
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - Eventarc
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    cls=NamedOption,
+    type=Whole(0, 65535),
     envvar="PORT",
     default=8080,
     show_default=True,
@@ -45,3 +47,4 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
         closers = {f"database {replica}": database.close for replica, database in databases.items()}
         flush = partial(telemetry.close, timeout=CLOSE_S_MAX)
         close_within(CLOSE_S_MAX, {**closers, "publisher": publisher.close, "telemetry": flush})
+    logger.info("stopped")

@@ -12,21 +12,26 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import click
-import orjson
 from rich.console import Console
 
+from replication.errors import FirefleetError
 from workers.demo.backend import Backend
 from workers.demo.in_memory import EmbeddedFleet
 from workers.demo.report import as_json, print_report
-from workers.demo.run import Order, View, run
+from workers.demo.run import Order, Outcome, View, run
 from workers.demo.shop import CHANGES_MIN
 from workers.demo.view import LiveView, NoView, PlainView
 from workers.local.emulators import Missing, programs
+from workers.options import OutputFile, Whole
+from workers.runtime.output import print_json
 
 EMULATOR, MEMORY = "emulator", "memory"
 
+CHANGES_MAX = 100_000
+"""The plan and the proof are held in memory."""
 _PICTURE_COLUMNS = 88
 _QUIETED = ("firefleet", "conflict", "replication", "workers")
 
@@ -65,7 +70,7 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
 )
 @click.option(
     "--changes",
-    type=click.IntRange(min=CHANGES_MIN),
+    type=Whole(CHANGES_MIN, CHANGES_MAX),
     default=900,
     show_default=True,
     help="Writes of the shop, over all replicas.",
@@ -73,9 +78,7 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what the shop writes, and the delays.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
-@click.option(
-    "--picture", type=click.Path(dir_okay=False, writable=True), help="Save the report as an SVG, too."
-)
+@click.option("--picture", type=OutputFile(), help="Save the report as an SVG, too.")
 def command(
     *,
     backend: str,
@@ -83,7 +86,7 @@ def command(
     seed: int,
     json_wanted: bool,
     without_replication: bool,
-    picture: str | None,
+    picture: Path | None,
 ) -> None:
     """Run a shop on three replicas that all take writes, with real conflicts, and prove they end equal.
 
@@ -98,26 +101,30 @@ def command(
         replicating=not without_replication,
         open=_opener(chosen, seed=seed, replicating=not without_replication),
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A pipe of another encoding gets question marks for lines and arrows, and not a traceback.
-        sys.stdout.reconfigure(errors="replace")
     console = Console(file=sys.stdout, highlight=False)
     if not json_wanted:
         console.print(f"Backend: {chosen}, {reason}", soft_wrap=True)
     with _quietly(), _view(console, json_wanted=json_wanted) as view:
         outcome = run(order, view)
     if json_wanted:
-        click.echo(orjson.dumps(as_json(outcome), default=bytes.hex, option=orjson.OPT_INDENT_2))
+        print_json(as_json(outcome), default=bytes.hex)
     else:
         print_report(outcome, console)
     if picture is not None:
-        canvas = Console(
-            record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
-        )
-        print_report(outcome, canvas)
-        canvas.save_svg(picture, title=f"firefleet demo --backend {chosen}")
+        _save_picture(picture, outcome, title=f"firefleet demo --backend {chosen}")
     if not outcome.proof.equal:
         raise SystemExit(1)
+
+
+def _save_picture(path: Path, outcome: Outcome, *, title: str) -> None:
+    canvas = Console(
+        record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
+    )
+    print_report(outcome, canvas)
+    try:
+        canvas.save_svg(str(path), title=title)
+    except OSError as error:
+        raise FirefleetError(f"--picture: cannot write '{path}' ({error.strerror or error})") from error
 
 
 @contextmanager

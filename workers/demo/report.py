@@ -19,6 +19,7 @@ from workers.demo.proof import Decided, Proof
 from workers.demo.run import Outcome
 from workers.demo.shop import Verb
 from workers.demo.view import flow_table, lag_text
+from workers.runtime.output import counted
 
 DIFFERENCES_SHOWN = 10
 DIFFERENCES_MAX = 1_000
@@ -43,8 +44,9 @@ def _print_work(outcome: Outcome, console: Console) -> None:
     writes = outcome.writes
     _heading("What the shop did, and how long it took to arrive (commit to commit)", console)
     console.print(
-        f"{writes.total()} writes at {len(outcome.proof.holdings)} replicas at once: {writes[Verb.SET]} sets, "
-        f"{writes[Verb.UPDATE]} updates, {writes[Verb.DELETE]} deletes; "
+        f"{counted(writes.total(), 'write')} at {len(outcome.proof.holdings)} replicas at once: "
+        f"{counted(writes[Verb.SET], 'set')}, {counted(writes[Verb.UPDATE], 'update')}, "
+        f"{counted(writes[Verb.DELETE], 'delete')}; "
         f"{outcome.conflicting} times the same document at several replicas."
     )
     if outcome.flows:
@@ -58,7 +60,7 @@ def _print_conflicts(outcome: Outcome, console: Console) -> None:
     proof = outcome.proof
     if not proof.conflicts:
         return
-    _heading(f"{len(proof.conflicts)} conflicts, and whose write stayed", console)
+    _heading(f"{counted(len(proof.conflicts), 'conflict')}, and whose write stayed", console)
     console.print("Each replica decides by itself what meets there, and all decide alike.")
     console.print()
     sides = [holding.replica for holding in proof.holdings]
@@ -139,7 +141,9 @@ def _print_verdict(outcome: Outcome, console: Console) -> None:
             f"{outcome.seconds:.1f} s in all, seed {outcome.order.seed}, {outcome.order.backend} backend."
         )
         return
-    console.print(Text(f"DIFFERENT: {len(proof.differences)} documents are not the same.", style="bold red"))
+    console.print(
+        Text(f"DIFFERENT: {counted(len(proof.differences), 'document')} not the same.", style="bold red")
+    )
     for difference in proof.differences[:DIFFERENCES_SHOWN]:
         console.print(f"  {difference_text(difference)}", soft_wrap=True)
     if len(proof.differences) > DIFFERENCES_SHOWN:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from replication.errors import Interrupted
 from workers.demo.backend import REPLICAS, Backend, Running
 from workers.demo.meters import Buckets, Flow
 from workers.demo.proof import Decided, Proof, compare, example, why
@@ -107,14 +108,33 @@ class _Course:
         flows = self.fleet.meters.flows() if self.fleet else ()
         self.view.show(Frame(self.order.backend, self.order.seed, self.seconds, tuple(self.stages), flows))
 
+    def whereabouts(self) -> str:
+        """Where it is and how far, in words."""
+        if not self.stages:
+            return "before anything was started"
+        stage = self.stages[-1]
+        writes = f" with {stage.done:,} of {stage.total:,} writes done" if stage.total else ""
+        return f"after {self.seconds:.0f} s at '{stage.title}'{writes}"
+
     def say(self, detail: str) -> None:
         self.stages[-1].detail = detail
         self.show()
 
 
 def run(order: Order, view: View) -> Outcome:
-    """Run the demo. Raises `FirefleetError` if a part of it fails; replicas that differ are an outcome."""
+    """Run the demo. Raises `FirefleetError` if a part of it fails; replicas that differ are an outcome.
+
+    Ctrl-C ends it with `Interrupted`, when all it started has been stopped.
+    """
     course = _Course(order, view)
+    try:
+        return _run(course)
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted {course.whereabouts()}; nothing is left running") from error
+
+
+def _run(course: _Course) -> Outcome:
+    order = course.order
     season = plan_season(REPLICAS, changes=order.changes, seed=order.seed)
     with _started(course) as fleet:
         _perform(course, fleet, "The shop opens", season.opening)

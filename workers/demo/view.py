@@ -23,7 +23,7 @@ REPEATS = ("duplicate", "stale")
 
 
 class LiveView:
-    """Redraws one picture in place; a context manager."""
+    """Redraws one picture in place; a context manager. The last picture stays where something went wrong."""
 
     def __init__(self, console: Console) -> None:
         self._spinner = Spinner("dots", style="cyan")
@@ -36,6 +36,7 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._live.transient = kind is None
         self._live.stop()
 
     def show(self, frame: Frame) -> None:

@@ -1,16 +1,22 @@
 """Publish synthetic analytics events to a fleet's topic: what `firefleet publish --analytics` does."""
 
+import itertools
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
 from replication.adapters.pubsub import open_publisher
+from replication.errors import FirefleetError
 from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.publish.generator import Generator, Mix
 from workers.runtime.publishing import publish_stream
+from workers.setup.provision import require_topic
+from workers.so_far import SoFar
 
 
 def publish_analytics(
@@ -30,6 +36,7 @@ def publish_analytics(
     """
     fleet = file.load()
     settings = load_analytics(file, fleet)
+    require_topic(fleet, settings.topic)
     region = min(settings.regions_of(fleet.replica(replica).id))
     generator = Generator(settings, region=region, seed=seed, now=lambda: time.time_ns() // 1_000, mix=mix)
     with ExitStack() as stack:
@@ -39,10 +46,24 @@ def publish_analytics(
         ]
         for publisher in opened:
             stack.callback(publisher.close)
-        lines = stack.enter_context(manifest.open("wb") if manifest else nullcontext())
+        so_far = SoFar(count, "analytics event")
+        stack.enter_context(so_far.in_errors())
+        lines = stack.enter_context(_lines(manifest) if manifest else nullcontext())
+        recorded = itertools.count(1)
 
         def record(line: object) -> None:
             if lines is not None:
                 lines.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            so_far.confirm(next(recorded))
 
         return publish_stream(generator.messages(count), opened, rate=rate, confirmed=record)
+
+
+@contextmanager
+def _lines(manifest: Path) -> Iterator[BinaryIO]:
+    """The manifest, open; `FirefleetError` where it cannot be written, to its last line."""
+    try:
+        with manifest.open("wb") as lines:
+            yield lines
+    except OSError as error:
+        raise FirefleetError(f"--manifest: cannot write '{manifest}' ({error.strerror or error})") from error

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -26,9 +25,14 @@ from replication.documents.wire import Document, DocumentEventData, is_document_
 from replication.errors import ConfigError
 from replication.ports import Found, Message
 from workers.config import ConfigFile
+from workers.options import Number, OutputFile, Whole, is_text
 from workers.publish.analytics import publish_analytics
+from workers.runtime.output import counted, print_json
 from workers.runtime.publishing import publish_stream
+from workers.setup.provision import require_topic
+from workers.so_far import SoFar
 
+RATE_MIN, RATE_MAX = 0.001, 1_000_000.0
 SIZE_MAX = 500_000
 """An event of more would be over Eventarc's 512 KB, and would never have come."""
 
@@ -130,23 +134,23 @@ def _now() -> int:
 
 @click.command("publish")
 @click.option("--replica", required=True, help="Where the changes claim to come from, by its id in the config.")
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many changes.")
-@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Changes a second; default: no limit.")
+@click.option("--count", type=Whole(1), default=1000, show_default=True, help="How many changes.")
+@click.option("--rate", type=Number(RATE_MIN, RATE_MAX), help="Changes a second; default: as fast as it goes.")
 @click.option(
     "--size",
-    type=click.IntRange(0, SIZE_MAX),
+    type=Whole(0, SIZE_MAX),
     default=1000,
     show_default=True,
     help="Bytes of a document's payload.",
 )
 @click.option("--collection", default="synthetic", show_default=True, help="Where the documents are.")
-@click.option("--deletes", type=click.FloatRange(0, 100), default=0.0, help="Percent that are deletes.")
+@click.option("--deletes", type=Number(0, 100), default=0.0, help="Percent that are deletes.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the payloads; part of the ids.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--analytics", is_flag=True, help="Publish analytics events instead, some twice and some wrong.")
 @click.option(
     "--manifest",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="With --analytics: write what was published here, a JSON object a line.",
 )
 @click.option("--yes", is_flag=True, help="Publish to a fleet in the cloud too, and not to emulators only.")
@@ -156,7 +160,7 @@ def command(
     *,
     replica: str,
     count: int,
-    rate: float,
+    rate: float | None,
     size: int,
     collection: str,
     deletes: float,
@@ -173,28 +177,30 @@ def command(
     """
     if analytics:
         require_consent(file.load(), f"{count} synthetic analytics events of {replica}", given=yes)
-        sent = publish_analytics(
-            file, replica=replica, count=count, rate=rate or None, seed=seed, manifest=manifest
-        )
-        text = f"{sent} analytics events of {replica} published"
-        click.echo(orjson.dumps({"replica": replica, "published": sent}) if json_wanted else text)
+        sent = publish_analytics(file, replica=replica, count=count, rate=rate, seed=seed, manifest=manifest)
+        if json_wanted:
+            print_json({"replica": replica, "published": sent})
+        else:
+            click.echo(f"{counted(sent, 'analytics event')} of {replica} published")
         return
     if manifest is not None:
         raise ConfigError("--manifest: only --analytics writes one; add it, or leave the manifest out")
-    if not is_document_path(f"{collection}/x"):
+    if not is_text(collection) or not is_document_path(f"{collection}/x"):
         raise ConfigError(f"--collection: '{collection}' is no collection's path; write one such as orders")
     fleet = file.load()
     source = fleet.replica(replica)
     require_consent(fleet, f"{count} synthetic documents of {replica} in {collection}", given=yes)
     load = Load(count=count, size=size, collection=collection, deletes=deletes / 100, seed=seed)
+    require_topic(fleet, fleet.topic)
     counts: dict[str, int] = {}
     began = time.monotonic()
     shown = _progress() if sys.stdout.isatty() and not json_wanted else None
     opened = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
-    with closing(opened) as publisher, shown or nullcontext():
+    so_far = SoFar(count, "change", show=_shower(shown, count))
+    with so_far.in_errors(), closing(opened) as publisher, shown or nullcontext():
         messages = _counted(synthetic_messages(fleet, source, load, now=_now), counts)
         numbered = ((message, number) for number, message in enumerate(messages, 1))
-        publish_stream(numbered, [publisher], rate=rate, confirmed=_shower(shown, count))
+        publish_stream(numbered, [publisher], rate=rate, confirmed=so_far.confirm)
     seconds = time.monotonic() - began
     result = Published(
         replica, fleet.topic, count, counts.get("delete", 0), round(seconds, 3), round(count / seconds, 1)
@@ -217,9 +223,9 @@ def _shower(progress: Progress | None, count: int) -> Callable[[int], None]:
 
 def _report(result: Published, *, json_wanted: bool) -> None:
     if json_wanted:
-        click.echo(orjson.dumps(asdict(result)))
+        print_json(asdict(result))
     else:
         click.echo(
-            f"{result.published} changes of {result.replica} published to {result.topic}, {result.deletes} of "
-            f"them deletes, in {result.seconds} s: {result.per_second} a second"
+            f"{counted(result.published, 'change')} of {result.replica} published to {result.topic}, "
+            f"{result.deletes:,} of them deletes, in {result.seconds} s: {result.per_second} a second"
         )

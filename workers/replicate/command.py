@@ -6,6 +6,7 @@ import click
 
 from replication.apply.writes import Target
 from workers.config import ConfigFile
+from workers.options import health_port_option, threads_option
 from workers.replicate.clients import open_clients
 from workers.replicate.worker import Worker
 from workers.runtime.identity import described, introduce
@@ -17,13 +18,8 @@ log = logging.getLogger(__name__)
 
 @click.command("replicate")
 @click.option("--replica", required=True, help="The replica to write to, by its id in the configuration.")
-@click.option(
-    "--health-port",
-    type=click.IntRange(0, 65535),
-    envvar="PORT",
-    help="Serve /live and /ready here; 0 takes a free port. Default: PORT, else no health server.",
-)
-@click.option("--threads", type=click.IntRange(1, 64), help="Pullers; default: pull.threads of the config.")
+@health_port_option
+@threads_option
 @click.pass_obj
 def command(file: ConfigFile, *, replica: str, health_port: int | None, threads: int | None) -> None:
     """Apply the other replicas' changes to one replica, until SIGTERM.

@@ -1,7 +1,8 @@
 """What a command prints on standard output: a table for people, one line of JSON for programs."""
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -14,9 +15,29 @@ PIPED_COLUMNS = 10_000
 """Wide enough for any row, so that piped output has one line for each row and `grep` finds whole names."""
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON object on one line; dataclasses, times and enumerations as orjson writes them."""
-    click.echo(orjson.dumps(value))
+def print_json(value: Any, *, default: Callable[[Any], Any] | None = None) -> None:
+    """Print one JSON object on one line; dataclasses, times and enumerations as orjson writes them.
+
+    `default` says what to write for a value that orjson does not know.
+    """
+    try:
+        text = orjson.dumps(value, default=default)
+    except TypeError:
+        # An argument of the command line that is not UTF-8 has surrogates, which JSON cannot have.
+        text = json.dumps(value, default=default, separators=(",", ":")).encode()
+    click.echo(text)
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """Print one JSON object a line, of which there may be millions: flushed at the end alone."""
+    for value in values:
+        sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 replica`, `2 replicas`, `1,000 changes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:

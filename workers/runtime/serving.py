@@ -6,6 +6,7 @@ takes Starlette's way. A body is read up to a bound, whether or not its length w
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -36,6 +37,8 @@ CALL_S_MAX = 5.0
 LINGER_S_MAX = 1.0
 LINGER_BYTES_MAX = 8 * 1024 * 1024
 
+_NOT_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 logger = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
@@ -54,15 +57,30 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A listening TCP socket; port 0 takes a free one.
 
     Bound before the server runs, so that a taken port is one clear error and no early request is refused.
+    `option` is what the port was given with; only who has `--port` can choose the host, with `--host`.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(
-            f"{option}: cannot listen on {host}:{port} ({error.strerror or error}); choose another port with "
-            f"{option}, or stop the process that has this one"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(_why_not(error, host, port, option)) from error
+
+
+def _why_not(error: OSError | UnicodeError, host: str, port: int, option: str) -> str:
+    number = getattr(error, "errno", None) or 0
+    # Python's own text goes on with the address, which stands here already.
+    reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
+    # The resolver's error numbers are negative.
+    if isinstance(error, UnicodeError) or number < 0 or number in _NOT_THIS_MACHINE:
+        return (
+            f"--host: '{host}' is not an address of this machine ({reason}); leave --host out to listen on all"
+        )
+    remedies = {
+        errno.EACCES: f"ports below 1024 need root; choose another port with {option}",
+        errno.EADDRINUSE: f"choose another port with {option}, or stop the process that has this one",
+    }
+    remedy = remedies.get(number, f"choose another port with {option}")
+    return f"{option}: cannot listen on {host}:{port} ({reason}); {remedy}"
 
 
 class Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""`firefleet check`: what is wrong with the configuration and the cloud, and the command that mends it.
+"""`firefleet check`: what is wrong with the configuration and the cloud, and the command that fixes it.
 
 Changes nothing. Asks as the credentials it runs with: run it as the workers' service account to see what
 they may do.
@@ -8,62 +8,72 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from replication.adapters.inspection import CloudInspection
 from replication.configuration.parse import fleet_schema
-from replication.errors import FirefleetError
+from replication.errors import ConfigError
 from workers.config import ConfigFile
+from workers.ending import FAILED, MISUSED
 from workers.policy.laws import diagnose_policies
+from workers.runtime.output import counted, print_json, print_table
 from workers.setup.config_diagnosis import diagnose_config, diagnose_surroundings
 from workers.setup.diagnosis import Finding, Level, diagnose_cloud
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.UNKNOWN: "dim"}
 _COMMAND_WIDTH = 78
+_NAMED_MAX = 5
+"""As many subjects of one cause are named; more are counted."""
 
 
-def findings(config: ConfigFile, *, offline: bool) -> Iterator[Finding]:
-    """Everything there is to say about a fleet; `offline` asks no one."""
+def examine(config: ConfigFile, *, offline: bool) -> tuple[list[Finding], int]:
+    """Everything there is to say about a fleet, and the exit code; `offline` asks no one.
+
+    Without credentials, which is a mistake in how it was started, what the configuration says is still said.
+    """
     fleet = config.load()
-    yield from diagnose_config(fleet)
-    yield from diagnose_surroundings(fleet, config)
-    yield from diagnose_policies(fleet)
-    if offline:
-        return
+    found = [*diagnose_config(fleet), *diagnose_surroundings(fleet, config), *diagnose_policies(fleet)]
     try:
-        cloud = CloudInspection(fleet)
-    except FirefleetError as error:
-        # Without credentials; what the configuration alone says is worth reading all the same.
-        yield Finding(Level.FAIL, "Google Cloud", str(error))
-        return
-    with closing(cloud):
-        yield from diagnose_cloud(fleet, cloud)
+        if not offline:
+            with closing(CloudInspection(fleet)) as cloud:
+                found.extend(diagnose_cloud(fleet, cloud))
+    except ConfigError as error:
+        return [*found, Finding(Level.FAIL, "Google Cloud", str(error))], MISUSED
+    return found, FAILED if any(each.level is Level.FAIL for each in found) else 0
 
 
-def _report(found: Sequence[Finding]) -> None:
-    # Without markup: a name or an error's text may hold square brackets.
-    console = Console(file=sys.stdout, highlight=False, markup=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("what", overflow="fold", max_width=40)
-    table.add_column("finding", overflow="fold")
-    for each in found:
-        table.add_row(Text(each.level, style=_STYLES[each.level]), each.subject, each.text)
-    console.print(table)
+def _report(found: Sequence[Finding], *, verbose: bool) -> None:
+    shown = found if verbose else list(_grouped(found))
+    print_table(
+        ("", "what", "finding"),
+        ((Text(each.level, style=_STYLES[each.level]), each.subject, each.text) for each in shown),
+    )
     counts = Counter(each.level for each in found)
-    console.print("\n" + ", ".join(f"{counts[level]} {level}" for level in Level))
+    click.echo("\n" + ", ".join(f"{counts[level]} {level}" for level in Level if counts[level]))
     commands = dict.fromkeys(command for each in found for command in each.remedy)
     if commands:
-        console.print("\nTo mend it:")
+        click.echo("\nTo fix it:")
     for each_command in commands:
-        for line in _folded(each_command):
+        for line in _folded(each_command) if sys.stdout.isatty() else [each_command]:
             click.echo(f"  {line}")
+
+
+def _grouped(found: Sequence[Finding]) -> Iterator[Finding]:
+    """One finding for all of one cause, where the first of them stands."""
+    subjects: dict[tuple[Level, str], list[str]] = {}
+    for each in found:
+        subjects.setdefault((each.level, each.cause), []).append(each.subject)
+    for each in found:
+        alike = subjects[each.level, each.cause]
+        if not each.cause or len(alike) == 1:
+            yield each
+        elif each.subject == alike[0]:
+            names = ", ".join(alike) if len(alike) <= _NAMED_MAX else counted(len(alike), "question")
+            yield replace(each, subject=names, text=each.cause)
 
 
 def _folded(command: str) -> Iterator[str]:
@@ -78,25 +88,32 @@ def _folded(command: str) -> Iterator[str]:
     yield line
 
 
-@click.command(name="check")
+_IN_EDITORS = """\b
+Completion and checks in an editor with a YAML language server:
+    firefleet check --schema > fleet.schema.json
+and as the first line of fleet.yaml:
+    # yaml-language-server: $schema=fleet.schema.json
+"""
+
+
+@click.command(name="check", epilog=_IN_EDITORS)
 @click.option("--schema", is_flag=True, help="Print the configuration's JSON schema, for editors, and stop.")
-@click.option("--offline", is_flag=True, help="Check the configuration alone; ask nobody.")
+@click.option("--offline", is_flag=True, help="Check the configuration alone; ask no one.")
+@click.option("--verbose", is_flag=True, help="Show every finding, and not one for each cause.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def command(config: ConfigFile, *, schema: bool, offline: bool, as_json: bool) -> None:
+def command(config: ConfigFile, *, schema: bool, offline: bool, verbose: bool, as_json: bool) -> None:
     """Say what is wrong with the configuration, topics, subscriptions, databases and roles.
 
-    Prints the commands that mend it. Exit code 1 if anything fails; what only warns, or cannot be asked here,
-    does not.
+    Prints the commands that fix it. Exit code 1 if anything fails; what only warns, or cannot be asked here,
+    does not. Exit code 2 where the configuration cannot be read, or there are no credentials.
     """
     if schema:
         click.echo(orjson.dumps(fleet_schema(), option=orjson.OPT_INDENT_2))
         return
-    found = list(findings(config, offline=offline))
-    failed = any(each.level is Level.FAIL for each in found)
+    found, code = examine(config, offline=offline)
     if as_json:
-        click.echo(orjson.dumps({"ok": not failed, "findings": [asdict(each) for each in found]}))
+        print_json({"ok": not code, "findings": [asdict(each) for each in found]})
     else:
-        _report(found)
-    if failed:
-        raise SystemExit(1)
+        _report(found, verbose=verbose)
+    raise SystemExit(code)

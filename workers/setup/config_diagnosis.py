@@ -10,17 +10,18 @@ from collections.abc import Iterator
 
 from conflict.policies import LastWriteWins
 from conflict.resolve import OnDelete
+from replication.configuration.fleet import duration_text
 from replication.configuration.parse import Fleet, Mode
 from replication.documents.wire import MICROS
 from replication.errors import ConfigError
 from replication.fleet.paths import parse_pattern
 from workers.config import ConfigFile
+from workers.runtime.output import counted
 from workers.setup.diagnosis import Finding, Level
 from workers.setup.provision import analytics_of, subscriptions
 
 EVENTARC_RETRY_SECONDS = 24 * 3_600
 """How long Eventarc tries to deliver an event: https://cloud.google.com/eventarc/docs/retry-events."""
-DAY_SECONDS = 24 * 3_600
 READABLE_BY_OTHERS = 0o077
 
 _AREAS = ("africa", "asia", "australia", "europe", "me", "northamerica", "southamerica", "us")
@@ -32,7 +33,15 @@ release."""
 
 def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
     """What the configuration alone says."""
-    yield Finding(Level.OK, "config", f"{len(fleet.replicas)} replicas, {len(fleet.rules)} rules")
+    contents = f"{counted(len(fleet.replicas), 'replica')}, {counted(len(fleet.rules), 'rule')}"
+    yield Finding(Level.OK, "config", contents)
+    if len(fleet.replicas) == 1:
+        yield Finding(
+            Level.WARN,
+            "replicas",
+            "only one: there is nowhere to replicate to",
+            ("# in the config, under replicas: add a database in another region",),
+        )
     yield _retention(fleet)
     yield from _secret(fleet)
     yield from _deletes_under_policies(fleet)
@@ -78,23 +87,16 @@ def _told(finding: Finding, config: ConfigFile) -> str:
 def _retention(fleet: Fleet) -> Finding:
     """A tombstone must outlive the latest redelivery, else a late event brings a deleted document back."""
     kept = fleet.tombstone_retention_us // MICROS
-    redelivered = max(each.retention for each in subscriptions(fleet).values()) + EVENTARC_RETRY_SECONDS
+    redelivered = max(wanted.retention for wanted in subscriptions(fleet).values()) + EVENTARC_RETRY_SECONDS
     if kept > redelivered:
-        return Finding(Level.OK, "tombstone_retention", f"{kept / DAY_SECONDS:g} days")
+        return Finding(Level.OK, "tombstone_retention", duration_text(fleet.tombstone_retention_us))
     return Finding(
         Level.FAIL,
         "tombstone_retention",
-        f"{_span(kept)}, but events come back for {_span(redelivered)} "
-        "(subscriptions, then Eventarc): deleted documents would return",
+        f"{duration_text(fleet.tombstone_retention_us)}, but events can come back for "
+        f"{duration_text(redelivered * MICROS)} (subscriptions, then Eventarc): deleted documents would return",
         ("# in the config: tombstone_retention: 10d",),
     )
-
-
-def _span(seconds: int) -> str:
-    for unit, name in ((DAY_SECONDS, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds % unit == 0 and seconds >= unit:
-            return f"{seconds // unit} {name}{'s' if seconds != unit else ''}"
-    return f"{seconds} seconds"
 
 
 def _secret(fleet: Fleet) -> Iterator[Finding]:

@@ -5,17 +5,21 @@ and judges the answer; one that cannot be asked is a finding too (`unknown`), so
 what was not looked at.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from replication.adapters.pubsub_admin import start_emulator
 from replication.configuration.parse import Fleet, Mode, Replica
-from replication.errors import CannotTell, FirefleetError
+from replication.errors import CannotTell, ConfigError, FirefleetError, NotOnEmulators, Transient
 from replication.fleet.cloud import Cloud, FoundSubscription
 from replication.fleet.paths import parse_pattern
 from replication.ports import SubscriptionSettings
 from workers.setup.provision import differences, subscriptions, topics
+
+EMULATORS = "not asked: emulators have no locations, indexes, TTL or permissions"
 
 # The region that serves a multi-region's triggers: https://cloud.google.com/firestore/docs/locations.
 _MULTI_REGIONS = {"nam5": "us-central1", "eur3": "europe-west4"}
@@ -42,34 +46,56 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `remedy` holds the commands that mend it."""
+    """One thing that was looked at; `remedy` holds the commands that fix it.
+
+    `cause` is the same for findings that one thing explains, such as an emulator that is down.
+    """
 
     level: Level
     subject: str
     text: str
     remedy: tuple[str, ...] = ()
+    cause: str = ""
 
 
 def diagnose_cloud(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
     """What Pub/Sub, Firestore and IAM say."""
-    yield from _asked("Pub/Sub", partial(_pubsub, fleet, cloud), otherwise=Level.FAIL)
+    pubsub = list(_asked("Pub/Sub", partial(_pubsub, fleet, cloud), otherwise=Level.FAIL))
+    yield from pubsub
     for replica in fleet.replicas.values():
-        yield from _asked(
-            f"{replica.id} database", partial(_database, fleet, replica, cloud), otherwise=Level.FAIL
-        )
-        for name, look in (("location", _location), ("indexes", _indexes), ("TTL", _ttl)):
-            yield from _asked(f"{replica.id} {name}", partial(look, fleet, replica, cloud))
-    yield from _asked("topics' roles", partial(_pubsub_roles, fleet, cloud))
+        yield from _replica(fleet, replica, cloud)
+    if not _is_away(pubsub, "Pub/Sub"):
+        yield from _asked("topics' roles", partial(_pubsub_roles, fleet, cloud))
     for project in sorted({replica.project for replica in fleet.replicas.values()}):
         yield from _asked(f"{project} roles", partial(_firestore_roles, project, cloud))
+
+
+def _replica(fleet: Fleet, replica: Replica, cloud: Cloud) -> Iterator[Finding]:
+    """What one database says; a database that does not answer is asked nothing else."""
+    subject = f"{replica.id} database"
+    answer = list(_asked(subject, partial(_database, fleet, replica, cloud), otherwise=Level.FAIL))
+    yield from answer
+    if _is_away(answer, subject):
+        return
+    for name, look in (("location", _location), ("indexes", _indexes), ("TTL", _ttl)):
+        yield from _asked(f"{replica.id} {name}", partial(look, fleet, replica, cloud))
+
+
+def _is_away(findings: Sequence[Finding], subject: str) -> bool:
+    return any(each.level is Level.FAIL and each.subject == subject for each in findings)
 
 
 def _asked(
     subject: str, look: Callable[[], Iterable[Finding]], *, otherwise: Level = Level.UNKNOWN
 ) -> Iterator[Finding]:
-    """What a check finds; where the cloud fails to answer, that is the finding."""
+    """What a check finds; where the cloud fails to answer, that is the finding. Raises `ConfigError`."""
     try:
         yield from look()
+    except ConfigError:
+        # Without credentials nothing else can be asked either.
+        raise
+    except NotOnEmulators as error:
+        yield Finding(Level.UNKNOWN, subject, f"cannot tell here: {error}", cause=EMULATORS)
     except CannotTell as error:
         yield Finding(Level.UNKNOWN, subject, f"cannot tell here: {error}")
     except FirefleetError as error:
@@ -77,6 +103,14 @@ def _asked(
 
 
 def _pubsub(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
+    host = fleet.pubsub_emulator_host
+    try:
+        cloud.has_topic(fleet.topic)
+    except Transient as error:
+        remedy = (start_emulator(host, fleet.project),) if host else ()
+        text = f"no emulator answers at {host}" if host else str(error)
+        yield Finding(Level.FAIL, "Pub/Sub", text, remedy)
+        return
     for topic in topics(fleet):
         if cloud.has_topic(topic):
             yield Finding(Level.OK, f"topic {topic}", "exists")
@@ -94,10 +128,13 @@ def _subscription(
         yield Finding(Level.FAIL, subject, "is missing", ("firefleet provision",))
         return
     changed = differences(wanted, found.settings)
+    anew = found.ordered or bool({"topic", "filter"} & set(changed))
     for setting in changed:
-        yield _difference(project, name, setting, wanted, found.settings)
+        finding = _difference(project, name, setting, wanted, found.settings)
+        # Created anew it is right in everything: no second command for the one that is to be deleted.
+        yield dataclasses.replace(finding, remedy=_recreate(project, name)) if anew else finding
     if found.ordered:
-        text = "is ordered: one message that waits holds up all others of its key"
+        text = "is ordered: one message that waits delays all others of its key"
         yield Finding(Level.WARN, subject, text, _recreate(project, name))
     if not changed and not found.ordered:
         yield Finding(Level.OK, subject, "is set as it must be")
@@ -115,10 +152,10 @@ def _difference(
         "dead_letter_topic": _dead_letter_flags(wanted),
         "delivery_attempts": _dead_letter_flags(wanted),
     }
-    mend = f"gcloud pubsub subscriptions update {name} {flags[setting]} --project={project}"
+    update = f"gcloud pubsub subscriptions update {name} {flags[setting]} --project={project}"
     # Kept longer, events come back for longer than tombstones are known to last.
     level = Level.FAIL if setting == "retention" and found.retention > wanted.retention else Level.WARN
-    return Finding(level, f"subscription {name}", text, (mend,))
+    return Finding(level, f"subscription {name}", text, (update,))
 
 
 def _dead_letter_flags(wanted: SubscriptionSettings) -> str:
@@ -129,15 +166,26 @@ def _dead_letter_flags(wanted: SubscriptionSettings) -> str:
 
 def _recreate(project: str, name: str) -> tuple[str, ...]:
     return (
-        "# cannot be changed, only created anew: drain it first, what it holds is lost",
+        f"# {name}: can only be created anew, and what it holds is lost.",
+        f"# {name}: so stop capture (Eventarc keeps events for 24 h), and let",
+        f"# {name}: its workers run until its num_undelivered_messages is 0.",
         f"gcloud pubsub subscriptions delete {name} --project={project}",
         "firefleet provision",
     )
 
 
 def _database(fleet: Fleet, replica: Replica, cloud: Cloud) -> Iterator[Finding]:
-    cloud.read(replica, fleet.codec.tombstone_path("firefleet/check"))
-    yield Finding(Level.OK, f"{replica.id} database", f"{replica.database} answers")
+    subject, host = f"{replica.id} database", replica.emulator_host
+    try:
+        cloud.read(replica, fleet.codec.tombstone_path("firefleet/check"))
+    except Transient as error:
+        if not host:
+            raise
+        start = f"gcloud emulators firestore start --host-port={host}"
+        cause = f"the Firestore emulator at {host} does not answer"
+        yield Finding(Level.FAIL, subject, str(error), (start,), cause=cause)
+        return
+    yield Finding(Level.OK, subject, f"{replica.database} answers")
 
 
 def _location(fleet: Fleet, replica: Replica, cloud: Cloud) -> Iterator[Finding]:

@@ -6,24 +6,21 @@ can lose its backlog. For emulators and first steps; in production Terraform cre
 
 import http.client
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import click
-import orjson
-from rich.console import Console
-from rich.table import Table
 
 from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.changes.envelope import WRITTEN
 from replication.configuration.analytics import Analytics, parse_analytics
 from replication.configuration.parse import Fleet, Replica
-from replication.errors import FirefleetError, Transient
+from replication.errors import FirefleetError, Interrupted, Transient
 from replication.ports import SubscriptionSettings
 from workers.config import ConfigFile
+from workers.runtime.output import counted, print_json, print_table
 
 _EMULATOR_SECONDS = 30.0
 
@@ -109,13 +106,29 @@ def differences(wanted: SubscriptionSettings, found: SubscriptionSettings) -> li
     return [name for name in _COMPARED if getattr(wanted, name) != getattr(found, name)]
 
 
+def require_topic(fleet: Fleet, topic: str) -> None:
+    """Fail within seconds where an emulator does not answer or lacks a topic, with the remedy.
+
+    Asks emulators alone: who may publish to a real topic need not be allowed to look it up.
+    """
+    if fleet.pubsub_emulator_host is None:
+        return
+    with closing(PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)) as admin:
+        if not admin.reach(topic):
+            raise FirefleetError(f"topic {topic} does not exist; create it: firefleet provision")
+
+
 def trigger_id(replica: Replica) -> str:
     """The id of a replica's trigger at its emulator. Fixed, because a second id would double every event."""
     return f"capture-{replica.id}"
 
 
 def provision(fleet: Fleet, admin: PubsubAdmin, *, dry_run: bool) -> Iterator[Resource]:
-    """Create what is missing and say so, one by one; with `dry_run` only say what is missing."""
+    """Create what is missing and say so, one by one; with `dry_run` only say what is missing.
+
+    `Transient` within seconds where Pub/Sub does not answer.
+    """
+    admin.reach(fleet.topic)
     for topic in topics(fleet):
         yield _topic(admin, topic, dry_run=dry_run)
     for name, wanted in subscriptions(fleet).items():
@@ -138,7 +151,7 @@ def _subscription(admin: PubsubAdmin, name: str, wanted: SubscriptionSettings, *
             admin.ensure_subscription(name, wanted)
         return Resource("subscription", name, State.MISSING if dry_run else State.CREATED)
     if changed := differences(wanted, found):
-        note = f"{', '.join(changed)}: `firefleet check` says how to mend it"
+        note = f"{', '.join(changed)}: `firefleet check` says how to fix it"
         return Resource("subscription", name, State.DIFFERS, note)
     return Resource("subscription", name, State.EXISTS)
 
@@ -167,21 +180,12 @@ def register_trigger(replica: Replica, emulator_host: str) -> None:
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
-            raise Transient(f"{where} does not answer ({error}); start it, or mend emulator_host") from error
+            raise Transient(f"{where} does not answer ({error}); start it, or correct emulator_host") from error
     if answer.status != http.client.OK:
         raise FirefleetError(
             f"{where} refused the trigger ({answer.status}: {text.strip()}); "
             "start it with --functions_emulator=HOST:PORT"
         )
-
-
-def _table(resources: list[Resource]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("kind", "name", "state", "note"):
-        table.add_column(name, overflow="fold")
-    for each in resources:
-        table.add_row(each.kind, each.name, str(each.state), each.note)
-    return table
 
 
 @click.command(name="provision")
@@ -194,11 +198,29 @@ def command(config: ConfigFile, *, dry_run: bool, as_json: bool) -> None:
     Exit code 1 if something exists that is set otherwise.
     """
     fleet = config.load()
+    resources: list[Resource] = []
     with closing(PubsubAdmin(fleet.project, emulator_host=fleet.pubsub_emulator_host)) as admin:
-        resources = list(provision(fleet, admin, dry_run=dry_run))
+        try:
+            resources.extend(provision(fleet, admin, dry_run=dry_run))
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"interrupted: {counted(len(resources), 'resource')} looked at or created, which stay; "
+                "run it again to go on"
+            ) from error
+        except FirefleetError:
+            if resources and not as_json:
+                _print(resources)
+            raise
     if as_json:
-        click.echo(orjson.dumps({"resources": [asdict(each) for each in resources]}))
+        print_json({"resources": [asdict(each) for each in resources]})
     else:
-        Console(file=sys.stdout, highlight=False, markup=False).print(_table(resources))
+        _print(resources)
     if any(each.state is State.DIFFERS for each in resources):
         raise SystemExit(1)
+
+
+def _print(resources: Sequence[Resource]) -> None:
+    print_table(
+        ("kind", "name", "state", "note"),
+        ((each.kind, each.name, str(each.state), each.note) for each in resources),
+    )

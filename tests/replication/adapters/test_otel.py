@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
-from replication.adapters.otel import SECONDS_BUCKETS, SIZE_BUCKETS, open_telemetry
+from replication.adapters.otel import SECONDS_BUCKETS, SIZE_BUCKETS, OtelTelemetry, open_telemetry
 from replication.errors import ConfigError
 from tests.support.polling import PATIENCE_S
 from workers.local.emulators import free_port
@@ -189,6 +189,36 @@ def test_an_endpoint_that_is_away_does_not_keep_a_process_from_ending(
     closing.start()
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
+
+
+class Provider:
+    """Notes how long it was given to send the last metrics."""
+
+    def __init__(self) -> None:
+        self.given: list[float] = []
+
+    def get_meter(self, _name: str) -> None: ...
+
+    def shutdown(self, *, timeout_millis: float) -> None:
+        self.given.append(timeout_millis)
+
+
+def test_an_endpoint_where_nothing_listens_is_not_waited_for() -> None:
+    provider = Provider()
+    with http_receiver([]) as endpoint:
+        OtelTelemetry(provider, endpoint=endpoint).close(timeout=60)
+    dead = f"127.0.0.1:{free_port()}"
+    for endpoint in (f"http://{dead}", dead, "http://nonexistent.invalid", "http://:x", "http://"):
+        OtelTelemetry(provider, endpoint=endpoint).close(timeout=60)
+    assert provider.given == [60_000, *[500] * 5]
+
+
+def test_a_variable_that_is_no_number_is_an_error_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    with pytest.raises(ConfigError, match=r"OTEL_EXPORTER_OTLP_… variables: .*'soon'; correct or remove them"):
+        open_telemetry(service="test")
 
 
 def test_a_protocol_without_an_exporter_is_an_error_that_names_the_variable(

@@ -146,7 +146,7 @@ def test_a_status_becomes_the_error_that_decides_what_follows(
         (Code.NOT_FOUND, "firefleet check"),
     ],
 )
-def test_what_an_operator_can_mend_comes_with_the_remedy(
+def test_what_an_operator_can_fix_comes_with_the_remedy(
     served: tuple[Server, FirestoreDatabase], code: grpc.StatusCode, remedy: str
 ) -> None:
     server, database = served
