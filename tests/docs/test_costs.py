@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from conflict.version import Version
 from replication.adapters.memory import Change, MemoryDatabase
+from replication.adapters.memory_documents import stored_size
 from replication.apply import addressed, apply
 from replication.classify import classify, needs_tombstone
 from replication.effects import Acknowledge, BatchWrite, Commit, Observe, Publish, Read, Reading
 from replication.events import parse_event
+from replication.metadata import Meta, MetadataCodec, digest_of
 from replication.ports import Message, Received
 from replication.topology import Fleet, Replica, Rule
-from replication.wire import MICROS, Value
+from replication.wire import MICROS, Document, Value
 from replication.writes import Target
 
 PAGE = Path(__file__).parents[2] / "docs" / "costs.md"
@@ -146,3 +149,24 @@ def test_the_table_of_costs_is_what_the_core_does(replicas: int) -> None:
     assert all(held.get(PATH) is None for held in fleet.databases.values())
     counted = {name: [step[name] for step in (created, updated, deleted)] for name in ROWS.values()}
     assert documented(replicas) == counted
+
+
+@pytest.mark.parametrize("name", ["costs.md", "applications.md"])
+def test_the_metadata_is_as_large_as_the_page_says(name: str) -> None:
+    [written] = re.findall(r"about (\d+) bytes in each document that has `_repl`", PAGE.with_name(name).read_text())
+    assert metadata_bytes(3) == pytest.approx(int(written), abs=15)
+
+
+def test_each_further_replica_adds_what_the_page_says() -> None:
+    text = PAGE.with_name("applications.md").read_text()
+    [written] = re.findall(r"about (\d+) more for each further one", text)
+    assert metadata_bytes(5) - metadata_bytes(3) == pytest.approx(2 * int(written), abs=2)
+
+
+def metadata_bytes(replicas: int) -> int:
+    """The size of `_repl` by Firestore's own count."""
+    clock = {f"r{number}": START for number in range(replicas)}
+    version = Version(clock, START, SOURCE, START, digest_of(b"a body"))
+    document = Document()
+    MetadataCodec().encode(PATH, Meta(version, base=START, read=START), document.fields["_repl"])
+    return stored_size(PATH, document.fields) - stored_size(PATH, Document().fields)

@@ -37,6 +37,21 @@ def test_the_commands_page_has_every_command(site: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_link_within_the_repository_leads_to_a_file_and_a_heading(page: Page) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_link_to_no_file_or_no_heading_is_found(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page.md")
+    page.path.write_text(
+        "# One `two`, three\n[a](#one-two-three) [b](#four) [c](none.md) [d](page.md) [e](https://example.com/x)\n"
+        f"[f]({REPOSITORY}README.md#maturity) [g]({REPOSITORY}README.md#nothing)\n",
+        encoding="utf-8",
+    )
+    assert broken_links(page) == ["#four", "none.md", f"{REPOSITORY}README.md#nothing"]
+
+
+def broken_links(page: Page) -> list[str]:
+    """The links into the repository that lead nowhere; others are not followed."""
     broken = []
     for link in page.links():
         local = link.removeprefix(REPOSITORY)
@@ -47,4 +62,4 @@ def test_every_link_within_the_repository_leads_to_a_file_and_a_heading(page: Pa
         target = (base / name).resolve() if name else page.path
         if not target.exists() or (anchor and anchor not in Page(target).anchors()):
             broken.append(link)
-    assert broken == []
+    return broken
