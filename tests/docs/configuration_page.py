@@ -32,10 +32,9 @@ One YAML file describes the fleet. Every process reads the same file:
 Durations are whole numbers with `s`, `m`, `h` or `d`. Sizes are whole numbers with `KB` or `MB`.
 Relative file names are relative to the folder of the configuration.
 
-!!! warning "Settings that must not change on a running fleet"
-    `metadata_field`, `secret_file`, replica ids and the `mode` or `primary` of a collection are part of what
-    the replicas remember. [Upgrading](upgrading.md#changing-the-configuration) says what may change, and in
-    which order.
+> **Some settings must not change on a running fleet**: `metadata_field`, `secret_file`, replica ids, and the
+> `mode` or `primary` of a collection are part of what the replicas remember.
+> [Upgrading](upgrading.md#changing-the-configuration) says what may change, and in which order.
 """
 
 Section = tuple[str, type[BaseModel]]

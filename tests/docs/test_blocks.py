@@ -1,6 +1,7 @@
 """What the documentation shows works: configurations load, Python runs, commands and their options exist."""
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import re
@@ -19,7 +20,7 @@ from conflict.laws import LawBroken
 from replication.topology import Fleet, Mode, parse_fleet
 from tests.docs.configuration_page import PAGE, page
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
-from workers.cli import main
+from workers.cli import COMMANDS, main
 from workers.local.emulators import FirestoreEmulator
 from workers.prove import prove
 
@@ -52,6 +53,13 @@ def test_the_configuration_reference_is_the_models_own() -> None:
 @pytest.mark.parametrize("block", blocks("yaml", title="fleet.yaml"), ids=str)
 def test_a_configuration_in_the_documentation_loads(block: Block) -> None:
     assert load(block).replicas
+
+
+@pytest.mark.parametrize("block", [each for each in blocks("yaml") if each.text.startswith("  - ")], ids=str)
+def test_a_rule_in_the_documentation_loads(block: Block) -> None:
+    whole = [each for each in blocks("yaml", title="fleet.yaml") if each.where.startswith("README")]
+    before, rules, after = whole[0].text.partition("collections:")
+    assert load(dataclasses.replace(block, text=f"{before}{rules}\n{block.text}{after.partition(chr(10))[2]}"))
 
 
 def test_there_are_configurations_in_the_documentation() -> None:
@@ -186,6 +194,12 @@ def resolve(arguments: list[str], *, whole: bool) -> None:
 def test_an_unknown_command_or_option_and_a_missing_one_are_found(line: str) -> None:
     with pytest.raises((click.UsageError, AssertionError)):
         resolve(line.split()[1:], whole=True)
+
+
+def test_the_page_of_commands_lists_every_command() -> None:
+    [commands] = [one for one in PAGES if one.path.name == "commands.md"]
+    listed = {code.split()[1] for code, _ in commands.inline_code() if code.startswith("firefleet ")}
+    assert set(COMMANDS) - listed == set()
 
 
 def test_every_make_target_in_the_documentation_exists() -> None:

@@ -153,7 +153,8 @@ def test_the_table_of_costs_is_what_the_core_does(replicas: int) -> None:
 
 @pytest.mark.parametrize("name", ["costs.md", "applications.md"])
 def test_the_metadata_is_as_large_as_the_page_says(name: str) -> None:
-    [written] = re.findall(r"about (\d+) bytes in each document that has `_repl`", PAGE.with_name(name).read_text())
+    text = PAGE.with_name(name).read_text()
+    [written] = re.findall(r"about (\d+) bytes in each document that has `_repl`", text)
     assert metadata_bytes(3) == pytest.approx(int(written), abs=15)
 
 
