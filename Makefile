@@ -6,7 +6,7 @@ SEEDS ?= 20000
 MINUTES ?= 10
 SECONDS ?= 60
 
-.PHONY: help demo picture test check lint types imports simulate replay planted soak fuzz bench bench-analytics lock clean
+.PHONY: help demo picture test check lint types imports simulate replay planted soak fuzz bench bench-analytics docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -14,7 +14,7 @@ help: ## This list
 demo: .venv/.installed ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND=auto|emulator|memory)
 	$(BIN)/firefleet demo --backend $(BACKEND) $(if $(CHANGES),--changes $(CHANGES)) $(if $(SEED),--seed $(SEED))
 
-picture: .venv/.installed ## The demo's report as demo.svg, for the README
+picture: .venv/.installed ## The demo's live view and verdict as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.installed ## All tests; those that need the emulators skip without them
@@ -55,6 +55,10 @@ bench: .venv/.installed ## How fast it is, beside its own ceiling and what one w
 
 bench-analytics: .venv/.installed ## How fast the analytics worker is, and what it saves
 	$(BIN)/python -m tests.bench.bench_analytics
+
+docs: .venv/.installed ## The documentation as a site in build/site; fails on a broken link
+	$(BIN)/python -m tests.docs.configuration_page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv .venv

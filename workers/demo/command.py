@@ -19,10 +19,10 @@ from rich.console import Console
 
 from workers.demo.backend import Backend
 from workers.demo.in_memory import EmbeddedFleet
-from workers.demo.report import as_json, print_report
-from workers.demo.run import Order, View, run
+from workers.demo.report import as_json, print_report, print_verdict
+from workers.demo.run import Frame, Order, Outcome, View, run
 from workers.demo.shop import CHANGES_MIN
-from workers.demo.view import LiveView, NoView, PlainView
+from workers.demo.view import KeepingView, LiveView, NoView, PlainView, screen
 from workers.local.emulators import Missing, programs
 
 EMULATOR, MEMORY = "emulator", "memory"
@@ -74,7 +74,9 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
 @click.option(
-    "--picture", type=click.Path(dir_okay=False, writable=True), help="Save the report as an SVG, too."
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Save the live view and the verdict as an SVG.",
 )
 def command(
     *,
@@ -104,20 +106,29 @@ def command(
     console = Console(file=sys.stdout, highlight=False)
     if not json_wanted:
         console.print(f"Backend: {chosen}, {reason}", soft_wrap=True)
-    with _quietly(), _view(console, json_wanted=json_wanted) as view:
+    with _quietly(), _view(console, json_wanted=json_wanted) as shown:
+        view = KeepingView(shown)
         outcome = run(order, view)
     if json_wanted:
         click.echo(orjson.dumps(as_json(outcome), default=bytes.hex, option=orjson.OPT_INDENT_2))
     else:
         print_report(outcome, console)
     if picture is not None:
-        canvas = Console(
-            record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
-        )
-        print_report(outcome, canvas)
-        canvas.save_svg(picture, title=f"firefleet demo --backend {chosen}")
+        _save_picture(picture, view.kept, outcome)
     if not outcome.proof.equal:
         raise SystemExit(1)
+
+
+def _save_picture(path: str, frame: Frame | None, outcome: Outcome) -> None:
+    """Draw the live view as it was when the shop made its last write, and the verdict below it."""
+    canvas = Console(
+        record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
+    )
+    if frame is not None:
+        canvas.print(screen(frame, running=" "))
+    canvas.print()
+    print_verdict(outcome, canvas)
+    canvas.save_svg(path, title=f"firefleet demo --backend {outcome.order.backend}")
 
 
 @contextmanager
