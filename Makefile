@@ -8,7 +8,7 @@ MINUTES ?= 10
 SECONDS ?= 60
 JOBS ?= 2
 
-.PHONY: help demo picture test check locks lint types imports simulate replay planted soak fuzz bench bench-analytics lock clean
+.PHONY: help demo picture test check locks lint types imports simulate replay planted soak fuzz bench bench-analytics docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -19,7 +19,7 @@ help: ## This list
 demo: .venv/.runtime ## Three replicas on this machine, real conflicts, and the proof that they end equal (BACKEND, CHANGES, SEED)
 	$(BIN)/firefleet demo --backend $(BACKEND) $(if $(CHANGES),--changes $(CHANGES)) $(if $(SEED),--seed $(SEED))
 
-picture: .venv/.runtime ## The demo's report as demo.svg, for the README
+picture: .venv/.runtime ## The demo's live view and verdict as demo.svg, for the README
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.development ## All tests, in JOBS processes; those that need the emulators skip without them
@@ -63,6 +63,10 @@ bench: .venv/.development ## How fast it is, beside its own ceiling and what one
 
 bench-analytics: .venv/.development ## How fast the analytics worker is, and what it saves
 	$(BIN)/python -m tests.bench.bench_analytics
+
+docs: .venv/.development ## The documentation as a site in build/site; fails on a broken link
+	$(BIN)/python -m tests.docs.configuration_page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # For every Python from 3.11 on and every platform at once (--universal).
 COMPILE = build/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \

@@ -1,9 +1,13 @@
-"""The README's bar chart, as a small SVG that reads on a light and a dark page."""
+"""The README's bar chart, as a small SVG that reads on a light and a dark page.
+
+The labels' column has room for the longest label in the widest of the common system fonts: an SVG cannot
+measure its text.
+"""
 
 from collections.abc import Mapping
 from html import escape
 
-_WIDTH, _LABEL, _BAR, _GAP, _TOP = 760, 300, 26, 12, 46
+_WIDTH, _LABEL, _BAR, _GAP, _TOP = 860, 400, 26, 12, 46
 _ROOM = _WIDTH - _LABEL - 90
 
 _STYLE = """<style>

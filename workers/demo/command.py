@@ -20,10 +20,10 @@ from rich.console import Console
 from replication.errors import FirefleetError
 from workers.demo.backend import Backend
 from workers.demo.in_memory import EmbeddedFleet
-from workers.demo.report import as_json, print_report
-from workers.demo.run import Order, Outcome, View, run
+from workers.demo.report import as_json, print_report, print_verdict
+from workers.demo.run import Frame, Order, Outcome, View, run
 from workers.demo.shop import CHANGES_MIN
-from workers.demo.view import LiveView, NoView, PlainView
+from workers.demo.view import KeepingView, LiveView, NoView, PlainView, screen
 from workers.local.emulators import Missing, programs
 from workers.options import OutputFile, Whole
 from workers.runtime.output import print_json
@@ -78,7 +78,7 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what the shop writes, and the delays.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
-@click.option("--picture", type=OutputFile(), help="Save the report as an SVG, too.")
+@click.option("--picture", type=OutputFile(), help="Save the live view and the verdict as an SVG, too.")
 def command(
     *,
     backend: str,
@@ -104,25 +104,30 @@ def command(
     console = Console(file=sys.stdout, highlight=False)
     if not json_wanted:
         console.print(f"Backend: {chosen}, {reason}", soft_wrap=True)
-    with _quietly(), _view(console, json_wanted=json_wanted) as view:
+    with _quietly(), _view(console, json_wanted=json_wanted) as shown:
+        view = KeepingView(shown)
         outcome = run(order, view)
     if json_wanted:
         print_json(as_json(outcome), default=bytes.hex)
     else:
         print_report(outcome, console)
     if picture is not None:
-        _save_picture(picture, outcome, title=f"firefleet demo --backend {chosen}")
+        _save_picture(picture, view.kept, outcome)
     if not outcome.proof.equal:
         raise SystemExit(1)
 
 
-def _save_picture(path: Path, outcome: Outcome, *, title: str) -> None:
+def _save_picture(path: Path, frame: Frame | None, outcome: Outcome) -> None:
+    """Draw the live view as it was when the shop made its last write, and the verdict below it."""
     canvas = Console(
         record=True, highlight=False, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True
     )
-    print_report(outcome, canvas)
+    if frame is not None:
+        canvas.print(screen(frame, running=" "))
+    canvas.print()
+    print_verdict(outcome, canvas)
     try:
-        canvas.save_svg(str(path), title=title)
+        canvas.save_svg(str(path), title=f"firefleet demo --backend {outcome.order.backend}")
     except OSError as error:
         raise FirefleetError(f"--picture: cannot write '{path}' ({error.strerror or error})") from error
 

@@ -32,7 +32,7 @@ def print_report(outcome: Outcome, console: Console) -> None:
     _print_work(outcome, console)
     _print_conflicts(outcome, console)
     _print_holdings(outcome.proof.holdings, console)
-    _print_verdict(outcome, console)
+    print_verdict(outcome, console)
 
 
 def _heading(text: str, console: Console) -> None:
@@ -128,7 +128,8 @@ def _print_holdings(holdings: Sequence[Holding], console: Console) -> None:
     console.print()
 
 
-def _print_verdict(outcome: Outcome, console: Console) -> None:
+def print_verdict(outcome: Outcome, console: Console) -> None:
+    """Print whether the replicas are equal, or which documents are not."""
     proof = outcome.proof
     replicas = ", ".join(holding.replica for holding in proof.holdings)
     if proof.equal:

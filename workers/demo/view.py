@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.demo.meters import Flow, milliseconds, total
-from workers.demo.run import Frame, Stage
+from workers.demo.run import Frame, Stage, View
 
 LINE_S = 2.0
 """Between two plain lines of one stage."""
@@ -41,17 +41,7 @@ class LiveView:
 
     def show(self, frame: Frame) -> None:
         """See `View.show`."""
-        parts: list[RenderableType] = ["", _title(frame), "", self._stages(frame.stages)]
-        if frame.flows:
-            parts += ["", flow_table(frame.flows)]
-        self._live.update(Group(*parts))
-
-    def _stages(self, stages: Sequence[Stage]) -> Table:
-        table = Table.grid(padding=(0, 1))
-        for stage in stages:
-            mark: RenderableType = Text("✓", style="green") if stage.finished else self._spinner
-            table.add_row(mark, stage.title, _progress(stage))
-        return table
+        self._live.update(screen(frame, running=self._spinner))
 
 
 class PlainView:
@@ -77,6 +67,36 @@ class NoView:
 
     def show(self, frame: Frame) -> None:
         """See `View.show`."""
+
+
+class KeepingView:
+    """Passes frames on to another view, and keeps the last one in which the shop was writing."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.kept: Frame | None = None
+
+    def show(self, frame: Frame) -> None:
+        """See `View.show`."""
+        if frame.stages[-1].total:
+            self.kept = frame
+        self._view.show(frame)
+
+
+def screen(frame: Frame, *, running: RenderableType) -> RenderableType:
+    """The live view of one moment; `running` marks the stages that are not finished."""
+    parts: list[RenderableType] = ["", _title(frame), "", _stages(frame.stages, running)]
+    if frame.flows:
+        parts += ["", flow_table(frame.flows)]
+    return Group(*parts)
+
+
+def _stages(stages: Sequence[Stage], running: RenderableType) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for stage in stages:
+        mark = Text("✓", style="green") if stage.finished else running
+        table.add_row(mark, stage.title, _progress(stage))
+    return table
 
 
 def plain_line(frame: Frame) -> str:

@@ -7,7 +7,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -277,6 +279,20 @@ def test_the_live_view_shows_stages_and_lags_on_a_terminal_of_80_columns() -> No
         view.show(FRAME)
     for part in ("The branches trade", "4 of 10 writes", "eu → us", "12 ms", "1.50 s"):
         assert part in screen.getvalue()
+
+
+def test_the_picture_shows_the_lags_and_the_verdict_in_at_most_30_lines(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.svg"
+    assert memory_demo("--picture", str(picture)).exit_code == 0
+    drawn = ElementTree.parse(picture).getroot()
+    rows: dict[str, str] = {}
+    for text in drawn.iter("{http://www.w3.org/2000/svg}text"):
+        if "matrix" not in text.get("class", "") and text.get("y"):
+            rows[text.get("y", "")] = rows.get(text.get("y", ""), "") + (text.text or "")
+    shown = "\n".join(rows.values()).replace("\xa0", " ")
+    for part in ("The branches trade", "eu → us", "EQUAL: all", "lag p50"):
+        assert part in shown
+    assert len(rows) <= 30
 
 
 def test_the_plain_view_repeats_a_stage_only_every_two_seconds() -> None:
