@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from replication.changes.classify import classify, needs_tombstone
 
 from conflict.version import Version
 from replication.adapters.memory import Change, MemoryDatabase
@@ -13,7 +14,6 @@ from replication.adapters.memory_documents import stored_size
 from replication.apply.batch import addressed, apply
 from replication.apply.effects import Acknowledge, BatchWrite, Commit, Observe, Publish, Read, Reading
 from replication.apply.writes import Target
-from replication.changes.classify import classify, needs_tombstone
 from replication.changes.events import parse_event
 from replication.configuration.parse import Fleet, Replica, Rule
 from replication.documents.metadata import Meta, MetadataCodec, digest_of
