@@ -36,12 +36,14 @@ imports: .venv/.installed ## Dependencies point one way
 
 simulate: .venv/.installed ## The core in a simulator, SEEDS histories on all cores, every fault and interleaving
 	$(BIN)/python -m tests.simulation run --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation.analytics run --seeds $$(( ($(SEEDS) + 9) / 10 ))
 
 replay: .venv/.installed ## One history of the simulator with its trace: make replay SEED=7
 	$(BIN)/python -m tests.simulation replay $(SEED)
 
 planted: .venv/.installed ## Plant faults in the simulated core, one after the other: each must be found
 	$(BIN)/python -m tests.simulation planted
+	$(BIN)/python -m tests.simulation.analytics planted
 
 soak: .venv/.installed ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
 	$(BIN)/python -m tests.emulator.soak --minutes $(MINUTES)
