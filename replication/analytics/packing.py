@@ -35,8 +35,8 @@ from replication.analytics.schema import (
     parse_time,
 )
 from replication.configuration.analytics import TypeRules
-from replication.documents.requests import REQUEST_DOCUMENTS_MAX
 from replication.documents.plain import fill, to_plain
+from replication.documents.requests import REQUEST_DOCUMENTS_MAX
 from replication.documents.wire import Document, Write, set_micros, time_text
 from replication.errors import EventError, FirefleetError, Reason
 
