@@ -43,6 +43,7 @@ imports: .venv/.development ## Dependencies point one way
 
 simulate: .venv/.development ## The core in a simulator, SEEDS histories on all cores, every fault and interleaving
 	$(BIN)/python -m tests.simulation run --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation.analytics run --seeds $$(( ($(SEEDS) + 9) / 10 ))
 
 replay: .venv/.development ## One history of the simulator with its trace: make replay SEED=7
 	@test -n "$(SEED)" || { echo "Which history? A failing test prints its seed: make replay SEED=7" >&2; exit 2; }
@@ -50,6 +51,7 @@ replay: .venv/.development ## One history of the simulator with its trace: make 
 
 planted: .venv/.development ## Plant faults in the simulated core, one after the other: each must be found
 	$(BIN)/python -m tests.simulation planted
+	$(BIN)/python -m tests.simulation.analytics planted
 
 soak: .venv/.development ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
 	$(BIN)/python -m tests.emulator.soak --minutes $(MINUTES)

@@ -30,7 +30,7 @@ from replication.analytics.effects import (
 )
 from replication.analytics.job import Job
 from replication.analytics.packing import BATCH, Output, PackedUnit, pack, single
-from replication.documents.requests import REQUEST_DOCUMENTS_MAX, chunks
+from replication.documents.requests import chunks
 from replication.effects import Acknowledge, BatchWrite, Observe, Pause, Postpone, PublishEach, Read, Reading
 from replication.errors import EventError, Reason, Refused, Transient
 from replication.ports import Message, Status, Written
@@ -45,7 +45,7 @@ def flush(held: Sequence[HeldEvent], job: Job, output: Output) -> Steps:
     units, refused = _units(held, job, output)
     parts = (
         Part(_store(request, job, output), [event for unit in request for event in unit.members])
-        for request in chunks(units, REQUEST_DOCUMENTS_MAX)
+        for request in chunks(units, output.documents_max)
     )
     returned: list[list[Refusal]] = yield SideBySide(parts)
     # Last, so that they do not delay the others.

@@ -36,6 +36,7 @@ from replication.analytics.schema import (
 )
 from replication.configuration.analytics import TypeRules
 from replication.documents.plain import fill, to_plain
+from replication.documents.requests import REQUEST_DOCUMENTS_MAX
 from replication.documents.wire import Document, Write, set_micros, time_text
 from replication.errors import EventError, FirefleetError, Reason
 
@@ -63,12 +64,13 @@ class PackedUnit:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where documents go. `batch` names the flush, `prefix` is the database's."""
+    """Where documents go, and how many in a request. `batch` names the flush, `prefix` is the database's."""
 
     prefix: str
     collection: str
     types: dict[str, TypeRules]
     batch: str
+    documents_max: int = REQUEST_DOCUMENTS_MAX
 
 
 @dataclass(frozen=True, slots=True)
