@@ -21,7 +21,7 @@ from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
 from replication.errors import Transient
 from replication.ports import Database, Found, Message, Publisher, Received, Subscription, Written
-from tests.simulation.dice import Dice
+from replication.simulation.dice import Dice
 from tests.support.analytics import T0, TYPES, Counts, schema, settings, stored
 from workers.analytics.flush import Flusher
 from workers.analytics.intake import Intake
