@@ -34,6 +34,7 @@ PLAN: Any = import_module("replication.apply.plan")
 RECONCILE: Any = import_module("conflict.reconcile")
 SNAPSHOT: Any = import_module("replication.documents.stored")
 STORE: Any = import_module("replication.apply.store")
+DRIVER: Any = import_module("replication.simulation.driver")
 WORKER: Any = import_module("tests.simulation.worker")
 WRITES: Any = import_module("replication.apply.writes")
 
@@ -306,7 +307,7 @@ def folded_by_resolve() -> AbstractContextManager[None]:
 
 
 def acknowledged_before_written() -> AbstractContextManager[None]:
-    apply = WORKER.apply
+    apply = DRIVER.apply
 
     def early(batch: Any, target: Any) -> Any:
         yield Acknowledge([item.ack_id for item in batch])
@@ -326,7 +327,7 @@ def acknowledged_before_written() -> AbstractContextManager[None]:
             except Exception as raised:  # noqa: BLE001  handed on to the core as it is
                 error = raised
 
-    return _planted((WORKER, "apply", early))
+    return _planted((DRIVER, "apply", early))
 
 
 def conflicts_logged_after_the_write() -> AbstractContextManager[None]:
