@@ -15,7 +15,7 @@ grouping. All replicas still reach one body if merging is a join: commutative, a
     commutative    (a, b) has the answer of (b, a)
     idempotent     (a, a) has the answer a
     associative    of three, it does not matter which two are merged first; nor that one comes again
-    quick          a call takes no longer than allowed; checked only with a clock: `clock=time.perf_counter`
+    quick          a call takes no longer than allowed; checked only with a timer: `timer=time.perf_counter`
 
 What is compared is what `resolve` makes of an answer: the body and its place in the total order. So a policy
 is caught that gives the right body with the wrong side's stamp, which goes wrong at the next merge. A check is
@@ -38,7 +38,7 @@ Decide = Callable[[Candidate, Candidate], Candidate | Fields]
 
 _Merged = Mapping[tuple[int, int], Candidate]
 
-Clock = Callable[[], float]
+Timer = Callable[[], float]
 """Seconds from any start, never going back."""
 
 SAMPLES = 20
@@ -67,7 +67,7 @@ def assert_lawful(
     *,
     samples: int = SAMPLES,
     seed: int = 1,
-    clock: Clock | None = None,
+    timer: Timer | None = None,
     seconds_per_call: float = SECONDS_PER_CALL,
 ) -> None:
     """Check a policy on versions made of `examples`, whole bodies; raises `LawBroken`.
@@ -77,14 +77,14 @@ def assert_lawful(
     """
     for group, apart in enumerate(_APART):
         versions = candidates(examples, count=samples, seed=seed + group, apart=apart)
-        check(policy, versions, clock=clock, seconds_per_call=seconds_per_call)
+        check(policy, versions, timer=timer, seconds_per_call=seconds_per_call)
 
 
 def check(
     policy: Decide,
     samples: Sequence[Candidate],
     *,
-    clock: Clock | None = None,
+    timer: Timer | None = None,
     seconds_per_call: float = SECONDS_PER_CALL,
 ) -> None:
     """Check a policy on every pair and every three of `samples`; raises `LawBroken`.
@@ -104,9 +104,9 @@ def check(
         _check_idempotent(named, side)
     for three in combinations_with_replacement(range(len(sides)), 3):
         _check_associative(named, sides, merged, three)
-    if clock is not None:
+    if timer is not None:
         for a, b in product(sides, repeat=2):
-            _check_quick(named, a, b, clock=clock, seconds=seconds_per_call)
+            _check_quick(named, a, b, timer=timer, seconds=seconds_per_call)
 
 
 def candidates(
@@ -198,13 +198,13 @@ def _check_associative(
             raise LawBroken("associative", _show(text, sides[i], sides[j], left, other, c=sides[k]))
 
 
-def _check_quick(policy: Policy, a: Candidate, b: Candidate, *, clock: Clock, seconds: float) -> None:
+def _check_quick(policy: Policy, a: Candidate, b: Candidate, *, timer: Timer, seconds: float) -> None:
     # The best of a few calls: the machine's other work can make any call slow, but none quick.
     best = float("inf")
     for _ in range(_TIMED_CALLS_MAX):
-        start = clock()
+        start = timer()
         policy(a, b)
-        best = min(best, clock() - start)
+        best = min(best, timer() - start)
         if best <= seconds:
             return
     text = f"a call takes {best:.6f} s, {seconds} s are allowed"

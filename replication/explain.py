@@ -9,9 +9,9 @@ from typing import assert_never
 
 from conflict.policies import FieldRules, LastWriteWins, Precedence
 from conflict.resolve import OnDelete, Policy
-from replication.configuration.parse import Fleet, Mode, Rule
 from replication.documents.wire import is_document_path, split_name
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Mode, Rule
 
 _EXAMPLE = "write it from the root, such as orders/o1 or carts/c1/items/i1"
 

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from replication.configuration.parse import Fleet, Mode
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Mode
 
 COLLECTION = "_firefleet_probe"
 """A collection of its own, so that no application's triggers, indexes or rules see a probe."""

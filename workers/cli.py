@@ -1,6 +1,6 @@
 """`firefleet`: one command a module, imported when it is run, so that `--help` answers at once.
 
-Exit codes and last words are `workers.ending`'s.
+Exit codes and last words are `workers.runtime.ending`'s.
 """
 
 import importlib
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import click
 
-from workers.command_line import CommandLine, shared_options
+from workers.runtime.command_line import CommandLine, shared_options
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("workers.init.command", "Write a first configuration, with comments, and its secret."),

@@ -17,8 +17,9 @@ from conflict.policies import Custom
 from conflict.resolve import Policy
 from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, require_one_kind
 from replication.configuration.marked_yaml import Key, read_yaml
-from replication.configuration.parse import Fleet, Replica, parse_fleet
+from replication.configuration.parse import Configuration, parse_configuration
 from replication.errors import ConfigError, Fault
+from replication.fleet.model import Fleet, Replica
 
 STANDARD_INPUT = Path("-")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
@@ -47,17 +48,21 @@ class ConfigFile:
         return read_yaml(self._text(), file=self.name).error(problems)
 
     def load(self) -> Fleet:
+        """The fleet of `load_all`."""
+        return self.load_all().fleet
+
+    def load_all(self) -> Configuration:
         """Read it; raises `ConfigError`.
 
         The emulators' variables stand in for what the file does not name. A fleet that is partly on emulators
         and partly in the cloud is refused.
         """
-        parsed = parse_fleet(
+        parsed = parse_configuration(
             self._text(), file=self.name, read_secret=self._read_secret, load_custom=load_custom
         )
-        fleet = self._on_emulators(parsed)
+        fleet = self._on_emulators(parsed.fleet)
         require_one_kind(fleet, file=self.name)
-        return fleet
+        return dataclasses.replace(parsed, fleet=fleet)
 
     def _on_emulators(self, fleet: Fleet) -> Fleet:
         pubsub, firestore = self._address(PUBSUB_VARIABLE), self._address(FIRESTORE_VARIABLE)

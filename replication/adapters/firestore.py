@@ -20,7 +20,6 @@ from replication.adapters.rpc import (
     routing,
     translate,
 )
-from replication.configuration.parse import Replica
 from replication.documents.wire import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
@@ -31,6 +30,7 @@ from replication.documents.wire import (
     micros,
 )
 from replication.errors import Transient
+from replication.fleet.model import Replica
 from replication.ports import Database, Found, Written
 
 _SERVICE = "/google.firestore.v1.Firestore/"

@@ -9,8 +9,8 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 from google.cloud.firestore_v1.types import firestore, query
 
 from replication.adapters.rpc import EMULATOR_METADATA, connect, routing, translate
-from replication.configuration.parse import Replica
 from replication.errors import Transient
+from replication.fleet.model import Replica
 
 _RunQueryRequest: Any = firestore.RunQueryRequest.pb()
 _RunQueryResponse: Any = firestore.RunQueryResponse.pb()

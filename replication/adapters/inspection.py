@@ -22,9 +22,9 @@ from requests.exceptions import RequestException
 from replication.adapters.firestore import open_database
 from replication.adapters.pubsub_admin import PubsubAdmin
 from replication.adapters.rpc import EMULATOR_METADATA, connect, translate_google
-from replication.configuration.parse import Fleet, Replica
 from replication.errors import CannotTell, FirefleetError, NotOnEmulators, Transient
 from replication.fleet.cloud import FoundSubscription
+from replication.fleet.model import Fleet, Replica
 
 T = TypeVar("T")
 

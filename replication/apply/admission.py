@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, assert_never
 
 from replication.changes.decode import Change
 from replication.changes.envelope import Kind
-from replication.configuration.parse import Fleet, Mode, Rule
 from replication.errors import EventError, Reason
+from replication.fleet.model import Fleet, Mode, Rule
 from replication.ports import Message
 
 

@@ -17,11 +17,11 @@ from replication.apply.outcomes import State
 from replication.apply.plan import Local, plan
 from replication.apply.sorting import Sorted, Waiting, sort_batch
 from replication.apply.store import Results, log_conflicts, store
-from replication.apply.writes import Target, writes_of
-from replication.configuration.parse import Fleet, Replica
+from replication.apply.writes import writes_of
 from replication.documents.stored import Tombstone, dismantle, read_tombstone
 from replication.effects import Acknowledge, Pause, Postpone, Publish, Read, Reading, patiently
 from replication.errors import Transient
+from replication.fleet.model import Fleet, Replica, Target
 from replication.ports import Found, Received
 
 ROUNDS_UNPAUSED = 3

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from replication.configuration.parse import Fleet
 from replication.documents.plain import Documents
+from replication.fleet.model import Fleet
 
 COMPUTED = "computed"
 

@@ -12,10 +12,11 @@ from replication.apply.outcomes import Outcome
 from replication.apply.plan import Local, Plan
 from replication.apply.sorting import Refusal, Waiting
 from replication.apply.store import Results
-from replication.apply.writes import Target, Unit, push_back
+from replication.apply.writes import Unit, push_back
 from replication.changes.dead_letters import dead_letter, letter_id
 from replication.effects import Acknowledge, Observe, Publish, patiently
 from replication.errors import EventError, Reason
+from replication.fleet.model import Target
 from replication.limits import DOCUMENT_BYTES_MAX
 from replication.ports import Message
 

@@ -15,10 +15,10 @@ from conflict.version import Version, with_clock_of
 from replication.apply.outcomes import Conflict, ConflictKind, Outcome, State
 from replication.changes.decode import Change
 from replication.changes.envelope import Kind
-from replication.configuration.parse import Mode, Rule
 from replication.documents.metadata import MetadataCodec
 from replication.documents.plain import BodyFields, body_of
 from replication.documents.stored import Snapshot, Tombstone, version_at
+from replication.fleet.model import Mode, Rule
 
 
 class Local(NamedTuple):

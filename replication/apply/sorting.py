@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
 from replication.apply.admission import Admit, Applicant, Hold, Redirect, Refuse, admit
-from replication.apply.writes import Target
 from replication.changes.dead_letters import path_named
 from replication.changes.decode import Change, decode
 from replication.changes.envelope import Kind
-from replication.configuration.parse import Rule
 from replication.errors import EventError
 from replication.fleet.addressing import addressed
+from replication.fleet.model import Rule, Target
 from replication.ports import Message, Received
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from replication.apply.conflict_log import conflict_writes
 from replication.apply.effects import Steps
 from replication.apply.outcomes import Conflict
-from replication.apply.writes import Target, Unit
+from replication.apply.writes import Unit
 from replication.documents.requests import REQUEST_DOCUMENTS_MAX, chunks
 from replication.effects import BatchWrite, Commit, Expired, Pause, patiently
 from replication.errors import ConditionFailed, Refused, Transient
+from replication.fleet.model import Target
 from replication.ports import Status, Written
 
 COMMIT_DOCUMENTS_MAX = 50

@@ -6,26 +6,16 @@ passes a faster tombstone, and a deleted document is back for good. A delete and
 both conditional.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from replication.apply.outcomes import State
 from replication.apply.plan import Local, Plan
 from replication.changes.envelope import Kind, cloud_event, message_attributes
-from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import Meta, path_hash
 from replication.documents.stored import document_write, tombstone_write
 from replication.documents.wire import DocumentEventData, Write, set_micros, time_text
+from replication.fleet.model import Target
 from replication.ports import Message
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where changes are applied: one replica of a fleet."""
-
-    fleet: Fleet
-    replica: Replica
-
 
 METADATA_BYTES = 1_024
 """About what a document's name, metadata and preconditions take in a request; protobuf's exact count is one of

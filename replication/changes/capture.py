@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from replication.changes.envelope import Kind, message_attributes
 from replication.changes.events import Event, parse_event
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.metadata import MetadataCodec
 from replication.documents.stored import Snapshot, dismantle, read_meta, read_tombstone
 from replication.errors import EventError, Reason
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 from replication.ports import Found, Message
 
 

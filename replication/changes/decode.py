@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from conflict.version import Version, deleted, written
 from replication.changes.envelope import KINDS, TIME, Kind
 from replication.changes.events import Sides, parse_data, parse_name, parse_time
-from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import MetadataCodec
 from replication.documents.stored import Snapshot, dismantle, read_meta, read_tombstone
 from replication.documents.wire import is_document_path
 from replication.errors import EventError, Reason
+from replication.fleet.model import Fleet, Replica
 from replication.ports import Message
 
 

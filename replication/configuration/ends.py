@@ -6,8 +6,8 @@ database.
 
 from collections.abc import Mapping
 
-from replication.configuration.parse import Fleet
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet
 
 PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
 FIRESTORE_VARIABLE = "FIRESTORE_EMULATOR_HOST"

@@ -1,26 +1,23 @@
-"""The fleet: its replicas, and which documents are replicated between them, how.
+"""Parse the configuration file: text in, typed values out.
 
-    fleet.yaml ── marked_yaml ── config_file ── parse_fleet ──> Fleet
-                  lines, keys    one key each    keys together
+    fleet.yaml ── marked_yaml ── fleet, analytics ── parse ──> Configuration
+                  lines, keys    one key each        keys together
 
 Every mistake of a file is reported with `file:line: key: what; remedy`, all of one stage at once. Nothing is
 read here: the secret and custom policies come through functions.
 """
 
-import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal, assert_never
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 from conflict.policies import FieldRules, LastWriteWins, Precedence
 from conflict.resolve import OnDelete, Policy
 from replication.configuration import fleet as config_file
-from replication.configuration.analytics import analytics_schema, read_analytics
+from replication.configuration.analytics import Analytics, read_analytics
 from replication.configuration.fleet import (
-    SCHEMA_ID,
     Conflict,
     CustomShape,
     FieldRulesShape,
@@ -30,12 +27,11 @@ from replication.configuration.fleet import (
     RuleShape,
 )
 from replication.configuration.marked_yaml import Key, read_yaml
-from replication.documents.metadata import MetadataCodec
-from replication.documents.wire import MICROS, database_prefix
+from replication.documents.wire import MICROS
 from replication.errors import ConfigError
 from replication.fleet.fingerprint import fingerprint
-from replication.fleet.paths import EVERY_DOCUMENT, EVERY_DOCUMENT_REGEX, parse_pattern
-from replication.limits import FILTER_BYTES_MAX
+from replication.fleet.model import Fleet, Mode, Pull, Replica, Rule
+from replication.fleet.paths import EVERY_DOCUMENT
 
 SECRET_BYTES_MIN = 16
 """As long as the seal it keys: a shorter one is easier to guess than the seal."""
@@ -43,139 +39,24 @@ SECRET_BYTES_MIN = 16
 Problem = tuple[Key, str]
 
 
-class Mode(StrEnum):
-    """Which replicas' changes to a collection are replicated: everybody's, the primary's, or nobody's."""
-
-    MULTI_PRIMARY = "multi-primary"
-    SINGLE_PRIMARY = "single-primary"
-    LOCAL = "local"
+def _no_custom_policies(function: str) -> Policy:
+    raise ConfigError(f"the function '{function}' cannot be loaded here; use one of the built-in policies")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
-    """One Firestore database. `emulator_host` is host:port where it is an emulator's.
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the file says, section by section. The core sees `fleet` only."""
 
-    `prefix` is what its documents' full names begin with, up to and including the last slash.
-    """
+    fleet: Fleet
+    analytics: Analytics | None = None
 
-    id: str
-    project: str
-    database: str
-    location: str
-    emulator_host: str | None = None
-    prefix: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prefix", database_prefix(self.project, self.database))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What happens to the documents that `match` matches. `lag_target` is in seconds."""
-
-    match: str
-    mode: Mode = Mode.MULTI_PRIMARY
-    primary: str | None = None
-    policy: Policy = field(default_factory=LastWriteWins)
-    on_delete: OnDelete = OnDelete.LWW
-    lag_target: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pull:
-    """How a worker pulls: threads, and messages a pull takes at most."""
-
-    threads: int = config_file.PULL_THREADS
-    max_messages: int = config_file.PULL_MESSAGES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
-    """The replicas and the rules between them. `…_us` are in microseconds.
-
-    `dead_letter_topic` defaults to the topic's name with `-dead-letters`. `secret` keys the seal;
-    `secret_file` is where it came from, as the file names it. `codec` reads and writes the versions in this
-    fleet's documents.
-    """
-
-    project: str
-    topic: str
-    replicas: Mapping[str, Replica]
-    rules: tuple[Rule, ...]
-    dead_letter_topic: str = ""
-    metadata_field: str = config_file.METADATA_FIELD
-    secret: bytes | None = field(default=None, repr=False)
-    secret_file: str | None = None
-    drift_limit_us: int = config_file.microseconds(config_file.DRIFT_LIMIT)
-    tombstone_retention_us: int = config_file.microseconds(config_file.TOMBSTONE_RETENTION)
-    conflict_retention_us: int = config_file.microseconds(config_file.CONFLICT_RETENTION)
-    pull: Pull = field(default_factory=Pull)
-    expirations: Literal["local", "replicate"] = "local"
-    analytics: Mapping[str, Any] | None = None
-    pubsub_emulator_host: str | None = None
-    codec: MetadataCodec = field(init=False, repr=False, compare=False)
-    _matching: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    _databases: Mapping[tuple[str, str], Replica] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # One regular expression for all rules, a group each: the first group that matches is the first rule.
-        groups = "|".join(f"({parse_pattern(rule.match).regex})" for rule in self.rules)
-        codec = MetadataCodec(
-            field=self.metadata_field,
-            secret=self.secret or b"",
-            drift_limit_us=self.drift_limit_us,
-            prefixes=tuple(replica.prefix for replica in self.replicas.values()),
-        )
-        databases = {(replica.project, replica.database): replica for replica in self.replicas.values()}
-        object.__setattr__(self, "codec", codec)
-        object.__setattr__(self, "_matching", re.compile(groups, re.DOTALL))
-        object.__setattr__(self, "_databases", databases)
-        if not self.dead_letter_topic:
-            object.__setattr__(self, "dead_letter_topic", f"{self.topic}-dead-letters")
-
-    def replica(self, replica_id: str) -> Replica:
-        """The replica with an id; `ConfigError` names the known ones."""
-        try:
-            return self.replicas[replica_id]
-        except KeyError:
-            known = ", ".join(self.replicas)
-            raise ConfigError(f"no replica '{replica_id}' in the config; choose one of {known}") from None
-
-    def replica_of(self, project: str, database: str) -> Replica | None:
-        """The replica that a database is; None where it is none of the fleet's."""
-        return self._databases.get((project, database))
-
-    def rule_for(self, path: str) -> Rule:
-        """The first rule that matches a document's relative path, such as `orders/1`."""
-        found = self._matching.fullmatch(path)
-        if found is None or found.lastindex is None:
-            raise ConfigError(f"no rule matches {path}; end the rules with one for {{document=**}}")
-        return self.rules[found.lastindex - 1]
-
-    def subscription(self, replica_id: str) -> str:
-        """The id of the subscription that brings a replica its changes."""
-        return f"{self.topic}-{replica_id}"
-
-    def subscription_filter(self, replica_id: str) -> str:
-        """The filter of that subscription: what is for this replica, and what has no attributes at all.
-
-        A message without attributes must reach somebody to be dead-lettered: do not filter for what is known.
-        """
-        text = (
-            f'(NOT attributes:to AND (NOT attributes.replica = "{replica_id}" OR attributes.heal = "1"))'
-            f' OR attributes.to = "{replica_id}"'
-        )
-        if len(text.encode()) > FILTER_BYTES_MAX:
+    def require_analytics(self, file: str) -> Analytics:
+        """The section `analytics`; `ConfigError` where the file has none."""
+        if self.analytics is None:
             raise ConfigError(
-                f"the subscription filter of replica '{replica_id}' is longer than Pub/Sub's "
-                f"{FILTER_BYTES_MAX} bytes; give the replica a shorter id"
+                f"{file}: analytics: is missing; add `analytics:` with the `types` of events that are published"
             )
-        return text
-
-    @property
-    def emulated(self) -> bool:
-        """Whether it runs on emulators; `configuration.ends` refuses a fleet that does so in part."""
-        return self.pubsub_emulator_host is not None
+        return self.analytics
 
     @property
     def fingerprint(self) -> str:
@@ -183,88 +64,20 @@ class Fleet:
 
         Does not depend on the secret, on the order of keys, or on the addresses of emulators.
         """
+        if self.analytics is None:
+            return self.fleet.fingerprint
         return fingerprint(
-            {
-                **{name: getattr(self, name) for name in _FINGERPRINTED},
-                "replicas": {
-                    name: (replica.project, replica.database, replica.location)
-                    for name, replica in self.replicas.items()
-                },
-            }
+            {"fleet": self.fleet.fingerprint, "analytics": self.analytics.model_dump(mode="json")}
         )
 
-    @property
-    def dead_letter_subscription(self) -> str:
-        """The id of the subscription that keeps the dead letters."""
-        return f"{self.dead_letter_topic}-all"
 
-
-_FINGERPRINTED = (
-    *("project", "topic", "dead_letter_topic", "metadata_field", "rules", "drift_limit_us"),
-    *("tombstone_retention_us", "conflict_retention_us", "pull", "expirations", "analytics"),
-)
-"""The fleet's fields that its fingerprint covers, beside its replicas."""
-
-
-def fleet_schema() -> dict[str, Any]:
-    """The JSON schema of the file, for editors.
-
-    It rejects what the loader rejects, except what no schema can say: references from one part of the file to
-    another (a primary that is no replica, a rule that can never match, a database twice), and files that are
-    missing.
-    """
-    schema = FleetShape.model_json_schema()
-    section = analytics_schema()
-    schema["$defs"] |= section.pop("$defs", {})
-    what = FleetShape.model_fields["analytics"].description
-    schema["properties"]["analytics"] = {"description": what, "anyOf": [section, {"type": "null"}]}
-    # Where one matches every document and is not the last, the loader says that a later one never matches.
-    schema["properties"]["collections"]["contains"] = {
-        "properties": {"match": {"pattern": EVERY_DOCUMENT_REGEX}}
-    }
-    schema["$defs"]["RuleShape"]["allOf"] = [
-        _in_mode(Mode.SINGLE_PRIMARY, required=["primary"], absent=["conflict", "on_delete"]),
-        _in_mode(Mode.MULTI_PRIMARY, absent=["primary"]),
-        _in_mode(Mode.LOCAL, absent=["primary", "conflict", "on_delete", "lag_target"]),
-    ]
-    _close(schema)
-    dialect = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": dialect, "$id": SCHEMA_ID, **schema, "title": "firefleet"}
-
-
-def _close(schema: Any) -> None:
-    """Refuse the keys that match no pattern, wherever a mapping's keys have one."""
-    if isinstance(schema, dict):
-        if "patternProperties" in schema:
-            schema.setdefault("additionalProperties", False)
-        for part in schema.values():
-            _close(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            _close(part)
-
-
-def _in_mode(mode: Mode, *, absent: Sequence[str], required: Sequence[str] = ()) -> dict[str, Any]:
-    """The part of a rule's schema that says which keys its mode needs, and which mean nothing in it."""
-    then: dict[str, Any] = {name: {"type": "null"} for name in absent}
-    then |= {name: {"type": "string"} for name in required}
-    return {
-        "if": {"properties": {"mode": {"const": mode.value}}},
-        "then": {"properties": then, "required": list(required)},
-    }
-
-
-def _no_custom_policies(function: str) -> Policy:
-    raise ConfigError(f"the function '{function}' cannot be loaded here; use one of the built-in policies")
-
-
-def parse_fleet(
+def parse_configuration(
     text: str,
     *,
     file: str,
     read_secret: Callable[[str], bytes],
     load_custom: Callable[[str], Policy] = _no_custom_policies,
-) -> Fleet:
+) -> Configuration:
     """Parse a configuration; `file` is its name in errors, and raises `ConfigError` with a line for each.
 
     `read_secret` gets the file's name as it is written, and may raise `OSError`; `load_custom` gets
@@ -273,8 +86,9 @@ def parse_fleet(
     source = read_yaml(text, file=file)
     shape = config_file.read_shape(source)
     problems = list(_contradictions(shape))
+    analytics = None
     if shape.analytics is not None:
-        _, mistakes = read_analytics(shape.analytics, replicas=tuple(shape.replicas), topic=shape.topic)
+        analytics, mistakes = read_analytics(shape.analytics, replicas=tuple(shape.replicas), topic=shape.topic)
         problems += [(("analytics", *key), mistake) for key, mistake in mistakes]
     policies = []
     for at, rule in enumerate(shape.collections):
@@ -286,7 +100,18 @@ def parse_fleet(
             secret = _secret(shape.secret_file, read_secret)
     if problems:
         raise source.error(problems)
-    return _build(shape, policies=policies, secret=secret)
+    return Configuration(_build(shape, policies=policies, secret=secret), analytics)
+
+
+def parse_fleet(
+    text: str,
+    *,
+    file: str,
+    read_secret: Callable[[str], bytes],
+    load_custom: Callable[[str], Policy] = _no_custom_policies,
+) -> Fleet:
+    """The fleet alone of a configuration; see `parse_configuration`."""
+    return parse_configuration(text, file=file, read_secret=read_secret, load_custom=load_custom).fleet
 
 
 @contextmanager
@@ -358,7 +183,6 @@ def _build(shape: FleetShape, *, policies: Sequence[Policy], secret: bytes | Non
         conflict_retention_us=shape.conflict_retention,
         pull=Pull(threads=shape.pull.threads, max_messages=shape.pull.max_messages),
         expirations=shape.expirations,
-        analytics=shape.analytics,
         pubsub_emulator_host=shape.pubsub_emulator_host,
     )
 

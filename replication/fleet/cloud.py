@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from replication.configuration.parse import Replica
+from replication.fleet.model import Replica
 from replication.ports import SubscriptionSettings
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from conflict.values import same, sort_key
-from replication.configuration.parse import Fleet
 from replication.documents.plain import Documents
 from replication.documents.wire import collection_id
+from replication.fleet.model import Fleet
 
 
 @dataclass(frozen=True, slots=True)

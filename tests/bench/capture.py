@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from replication.configuration.parse import Fleet
 from replication.documents.wire import DocumentEventData, time_text
+from replication.fleet.model import Fleet
 from tests.bench.workload import COLLECTION, SOURCE, plain
 
 CONNECTIONS = 32

@@ -11,8 +11,6 @@ from typing import Any, assert_never
 
 from replication.apply.batch import apply
 from replication.apply.effects import Effect
-from replication.apply.writes import Target
-from replication.configuration.parse import Fleet
 from replication.documents.wire import Document, set_micros
 from replication.effects import (
     Acknowledge,
@@ -25,6 +23,7 @@ from replication.effects import (
     Read,
     Reading,
 )
+from replication.fleet.model import Fleet, Target
 from replication.ports import Found, Received, Written
 from tests.bench.workload import TARGET, Workload
 

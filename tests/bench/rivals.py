@@ -21,8 +21,8 @@ from google.cloud import firestore
 from google.cloud.firestore_v1._helpers import decode_dict
 from google.cloud.pubsub_v1 import SubscriberClient
 
-from replication.configuration.parse import Fleet
 from replication.documents.wire import DocumentEventData, Write, micros
+from replication.fleet.model import Fleet
 from tests.bench.stubs import Firestore, Pubsub
 from tests.bench.workload import TARGET
 from workers.config import ConfigFile

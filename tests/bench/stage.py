@@ -20,15 +20,16 @@ from typing import Any, Self
 import yaml
 
 from replication.adapters.pubsub_admin import PubsubAdmin
-from replication.configuration.parse import Fleet
+from replication.configuration.parse import Configuration
+from replication.configuration.resources import subscriptions, topics
 from replication.documents.wire import MICROS, micros
+from replication.fleet.model import Fleet
 from replication.ports import Message
 from tests.bench.stubs import Firestore, Pubsub, PubsubMessage
 from tests.bench.workload import SOURCE, TARGET, THIRD, Workload
 from workers.config import ConfigFile
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.process import Process
-from workers.setup.provision import subscriptions, topics
 
 PROJECT = "firefleet-bench"
 ROOT = Path(__file__).parents[2]
@@ -86,9 +87,9 @@ class Scene:
             pubsub.host, project=PROJECT, topic=fleet.topic, subscription=fleet.subscription(TARGET)
         )
         self._admin = PubsubAdmin(PROJECT, emulator_host=pubsub.host)
-        for topic in topics(fleet):
+        for topic in topics(Configuration(fleet)):
             self._admin.ensure_topic(topic)
-        wanted = subscriptions(fleet)
+        wanted = subscriptions(Configuration(fleet))
         self._subscriptions = (fleet.subscription(TARGET), fleet.dead_letter_subscription)
         for name in self._subscriptions:
             self._admin.ensure_subscription(name, wanted[name])
@@ -132,7 +133,7 @@ class Scene:
         """Forget the documents, the topic and its subscriptions."""
         for name in self._subscriptions:
             self._admin.delete_subscription(name)
-        for topic in topics(self.fleet):
+        for topic in topics(Configuration(self.fleet)):
             self._admin.delete_topic(topic)
         for replica, database in self.databases.items():
             self._emulator.reset(PROJECT, self.fleet.replica(replica).database)

@@ -8,7 +8,8 @@ import pytest
 
 from replication.changes.decode import decode
 from replication.changes.envelope import Kind
-from replication.configuration.parse import Fleet, parse_fleet
+from replication.configuration.parse import parse_fleet
+from replication.fleet.model import Fleet
 from tests.bench import cases, chart, core, lag, report
 from tests.bench.stage import Stage, drain
 from tests.bench.workload import SOURCE, Spec, build

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conflict.version import Version
-from replication.configuration.parse import Fleet, Replica
 from replication.documents.metadata import Meta
 from replication.documents.stored import dismantle
 from replication.documents.wire import MICROS, Document, DocumentEventData, Write, set_micros, time_text
+from replication.fleet.model import Fleet, Replica
 from replication.ports import Message
 
 SOURCE, TARGET, THIRD = "eu", "us", "apac"

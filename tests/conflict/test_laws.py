@@ -168,13 +168,13 @@ def ticking(*, seconds: float) -> Iterator[float]:
 def test_a_slow_policy_is_caught() -> None:
     ticks = ticking(seconds=0.25)
     with pytest.raises(LawBroken, match=r"not quick: a call takes 0\.250000 s, 0\.1 s are allowed"):
-        assert_lawful(POLICIES[0], EXAMPLES, clock=lambda: next(ticks), seconds_per_call=0.1)
+        assert_lawful(POLICIES[0], EXAMPLES, timer=lambda: next(ticks), seconds_per_call=0.1)
 
 
 def test_one_slow_call_is_the_machines_and_not_the_policys() -> None:
     spent = iter([0.0, 9.0])  # what the first call seems to take
     ticks = ticking(seconds=0.0001)
-    assert_lawful(POLICIES[0], EXAMPLES, clock=lambda: next(spent, 9.0) + next(ticks))
+    assert_lawful(POLICIES[0], EXAMPLES, timer=lambda: next(spent, 9.0) + next(ticks))
 
 
 def test_the_counterexample_is_readable() -> None:

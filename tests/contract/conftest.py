@@ -9,7 +9,7 @@ import pytest
 from replication.adapters.firestore import open_database
 from replication.adapters.memory import MemoryDatabase, MemoryTopic
 from replication.adapters.pubsub import PubsubAdmin, open_publisher, open_subscription
-from replication.configuration.parse import Replica
+from replication.fleet.model import Replica
 from replication.ports import Database, Publisher, Subscription, SubscriptionSettings
 
 TOPIC = "changes"

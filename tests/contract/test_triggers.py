@@ -13,13 +13,13 @@ import pytest
 
 from replication.adapters.firestore import open_database
 from replication.adapters.memory import Change, MemoryDatabase
-from replication.configuration.parse import Replica
 from replication.documents.wire import DocumentEventData, micros
+from replication.fleet.model import Replica
 from replication.ports import Database
 from tests.contract.documents import integer, mapping, overwrite, put, remove
 from tests.support.polling import PATIENCE_S
 from workers.local.emulators import FirestoreEmulator
-from workers.setup.provision import register_trigger
+from workers.runtime.triggers import register_trigger
 
 START = 1_800_000_000_000_000
 HEADERS = (

@@ -17,8 +17,9 @@ import pytest
 from google.cloud import firestore
 
 from conflict.laws import LawBroken
-from replication.configuration.parse import Fleet, Mode, parse_fleet
-from replication.simulation.prove import prove
+from replication.configuration.parse import parse_fleet
+from replication.fleet.model import Fleet, Mode
+from replication.simulation import prove
 from tests.docs.configuration_page import PAGE, page
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
 from workers.cli import COMMANDS, main

@@ -13,11 +13,10 @@ from replication.adapters.memory import Change, MemoryDatabase
 from replication.adapters.memory_documents import stored_size
 from replication.apply.batch import addressed, apply
 from replication.apply.effects import Acknowledge, BatchWrite, Commit, Observe, Publish, Read, Reading
-from replication.apply.writes import Target
 from replication.changes.events import parse_event
-from replication.configuration.parse import Fleet, Replica, Rule
 from replication.documents.metadata import Meta, MetadataCodec, digest_of
 from replication.documents.wire import MICROS, Document, Value
+from replication.fleet.model import Fleet, Replica, Rule, Target
 from replication.ports import Message, Received
 
 PAGE = Path(__file__).parents[2] / "docs" / "costs.md"

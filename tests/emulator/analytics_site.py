@@ -22,7 +22,6 @@ from replication.analytics.reader import read_events
 from replication.configuration.analytics import Analytics
 from replication.ports import Received, SubscriptionSettings
 from tests.support.polling import PATIENCE_S
-from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.local.emulators import free_port
 from workers.local.fleet import emulator_client
@@ -134,8 +133,9 @@ class Site:
         self.path = self.folder / "fleet.yaml"
         self.path.write_text(yaml.safe_dump(self._config()))
         self.file = ConfigFile(self.path, {"ANALYTICS_KEY": KEY})
-        self.fleet = self.file.load()
-        self.settings: Analytics = load_analytics(self.file, self.fleet)
+        configuration = self.file.load_all()
+        self.fleet = configuration.fleet
+        self.settings: Analytics = configuration.require_analytics(self.file.name)
         self.metrics = Metrics()
         self.stack.callback(self.metrics.close)
         try:

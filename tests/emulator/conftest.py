@@ -10,9 +10,9 @@ from tests.conftest import require_emulators
 from tests.emulator.metrics import Collector
 from tests.emulator.outage import Outage, write_many
 from tests.emulator.replicas import Replicas
-from workers.demo.otlp import Receiver
 from workers.local.eventarc import Delivery
 from workers.local.fleet import LocalFleet
+from workers.local.otlp import Receiver
 
 _HERE = Path(__file__).parent
 

@@ -8,7 +8,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from conflict import LastWriteWins
-from replication.configuration.parse import fleet_schema, parse_fleet
+from replication.configuration.parse import parse_fleet
+from replication.configuration.schema import fleet_schema
 from replication.errors import ConfigError
 from tests.replication.config_files import GOOD, MISTAKES
 

@@ -15,11 +15,11 @@ from unittest.mock import patch
 from conflict.reconcile import Relation
 from conflict.version import Version
 from replication.apply.outcomes import Outcome, State
-from replication.configuration.parse import Mode
 from replication.documents.metadata import MetadataCodec
 from replication.documents.stored import Snapshot, Tombstone
 from replication.effects import Acknowledge
 from replication.errors import Transient
+from replication.fleet.model import Mode
 from tests.simulation.world import Clock
 
 Plant = Callable[[], AbstractContextManager[None]]
@@ -34,6 +34,7 @@ PLAN: Any = import_module("replication.apply.plan")
 RECONCILE: Any = import_module("conflict.reconcile")
 SNAPSHOT: Any = import_module("replication.documents.stored")
 STORE: Any = import_module("replication.apply.store")
+DRIVER: Any = import_module("replication.simulation.driver")
 WORKER: Any = import_module("tests.simulation.worker")
 WRITES: Any = import_module("replication.apply.writes")
 
@@ -306,7 +307,7 @@ def folded_by_resolve() -> AbstractContextManager[None]:
 
 
 def acknowledged_before_written() -> AbstractContextManager[None]:
-    apply = WORKER.apply
+    apply = DRIVER.apply
 
     def early(batch: Any, target: Any) -> Any:
         yield Acknowledge([item.ack_id for item in batch])
@@ -326,7 +327,7 @@ def acknowledged_before_written() -> AbstractContextManager[None]:
             except Exception as raised:  # noqa: BLE001  handed on to the core as it is
                 error = raised
 
-    return _planted((WORKER, "apply", early))
+    return _planted((DRIVER, "apply", early))
 
 
 def conflicts_logged_after_the_write() -> AbstractContextManager[None]:
@@ -358,7 +359,7 @@ def conflicts_not_logged() -> AbstractContextManager[None]:
 def poison_dropped() -> AbstractContextManager[None]:
     def dropping(dead: Any, _target: Any) -> Any:
         if dead:
-            yield Acknowledge([received.ack_id for received, _ in dead])
+            yield Acknowledge([refusal.received.ack_id for refusal in dead])
 
     return _planted((APPLY, "send_to_dead_letters", dropping), (FINISH, "send_to_dead_letters", dropping))
 

@@ -102,7 +102,7 @@ class Final:
 
 @dataclass(slots=True)
 class History:
-    """Everything that the oracles look at."""
+    """Everything that the oracles look at. `captured` is kept only where a replica may die."""
 
     knobs: Knobs
     writes: list[AppWrite] = field(default_factory=list)

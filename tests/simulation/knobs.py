@@ -12,7 +12,7 @@ from typing import Any
 
 from conflict.policies import Custom, FieldRules, LastWriteWins, Precedence
 from conflict.resolve import Candidate, OnDelete, Policy
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 
 REPLICAS = ("eu", "us", "apac", "mena", "sa")
 PRIMARY = "eu"

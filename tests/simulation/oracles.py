@@ -23,7 +23,7 @@ def nothing_raised(history: History) -> Iterator[str]:
 
 
 def comes_to_rest(history: History) -> Iterator[str]:
-    """4. When writes stop, messages and writes stop."""
+    """When writes stop, messages and writes stop."""
     if history.restless:
         yield history.restless
 
@@ -65,7 +65,7 @@ def local_stays(history: History) -> Iterator[str]:
 
 
 def nothing_invented(history: History) -> Iterator[str]:
-    """1. No value that nobody wrote: a body is some write's; a computed one is made of fields of such."""
+    """No value that nobody wrote: a body is some write's; a computed one is made of fields of such."""
     whole = history.knobs.policy != "field-rules"
     for (name, path), final in history.finals.items():
         if final.body is None:
@@ -80,7 +80,7 @@ def nothing_invented(history: History) -> Iterator[str]:
 
 
 def nothing_lost(history: History) -> Iterator[str]:
-    """2. Every acknowledged write is present, superseded by one that had seen it, or logged as a loser."""
+    """Every acknowledged write is present, superseded by one that had seen it, or logged as a loser."""
     superseded = {parent for write in history.writes for parent in write.parents}
 
     def leaves_a_trace(write: AppWrite) -> bool:
@@ -94,7 +94,7 @@ def nothing_lost(history: History) -> Iterator[str]:
 
 
 def nothing_resurrected(history: History) -> Iterator[str]:
-    """3. A deleted document comes back only by a write that did not know of the delete, or came after it."""
+    """A deleted document comes back only by a write that did not know of the delete, or came after it."""
     for write in _judged(history):
         if write.body is not None or _is_logged(write, history):
             continue
@@ -166,7 +166,7 @@ def conflicts_are_real(history: History) -> Iterator[str]:
 
 
 def durable_before_acknowledged(history: History) -> Iterator[str]:
-    """5. No acknowledgement before a durable outcome: stored, superseded there, logged, buried or sent on."""
+    """No acknowledgement before a durable outcome: stored, superseded there, logged, buried or sent on."""
     for ack in history.acks:
         if ack.settled:
             continue
@@ -177,7 +177,7 @@ def durable_before_acknowledged(history: History) -> Iterator[str]:
 
 
 def replay_changes_nothing(history: History) -> Iterator[str]:
-    """6. Replaying any part of the log changes nothing.
+    """Replaying any part of the log changes nothing.
 
     Except that a clock may learn of the dead replica's deletes: documents created again after such a delete do
     not name it, and it would have been its origin's part to tell.
@@ -193,14 +193,14 @@ def replay_changes_nothing(history: History) -> Iterator[str]:
 
 
 def lag_is_true(history: History) -> Iterator[str]:
-    """7. The lag reported is the lag the simulator knows."""
+    """The lag reported is the lag the simulator knows."""
     for lag in history.lags:
         if lag.reported not in lag.true:
             yield f"message {lag.message} at {lag.replica}: lag {lag.reported} µs reported, true are {lag.true}"
 
 
 def stays_bounded(history: History) -> Iterator[str]:
-    """8. Memory and queues stay bounded: what a worker holds, what is published, the size of clocks."""
+    """Memory and queues stay bounded: what a worker holds, what is published, the size of clocks."""
     if history.held_max > 2 * history.knobs.batch:
         yield f"a worker held {history.held_max} messages, of batches of {history.knobs.batch}"
     bound = PUBLISHED_MIN + PUBLISHED_PER_WRITE_MAX * (len(history.writes) + history.replays)

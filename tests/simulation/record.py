@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from replication.configuration.parse import Fleet
 from replication.documents.stored import dismantle, read_tombstone, version_at
 from replication.documents.wire import Document, DocumentEventData, micros
+from replication.fleet.model import Fleet
 from replication.ports import Message
 from tests.simulation.history import Final, Logged, Side
 

@@ -69,7 +69,7 @@ REACHED = (
     "unknown, not landed",
     "write-back",
 )
-"""9. What must have happened over the seeds, else the run proves nothing."""
+"""What must have happened over the seeds, else the run proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

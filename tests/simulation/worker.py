@@ -1,33 +1,21 @@
-"""A worker's driver in the simulation: performs the core's effects one a move, and lets them fail.
+"""A worker in the simulation: its writes land, or half of them, or none, or later; the history records it all.
 
-The faults are those of `workers.replicate.driver`: a request fails and its writes landed, or half of them, or
-none, or later; a read has grown too old; a message to Pub/Sub may be lost; the process dies between any two
-effects.
+The faults are those of `workers.replicate.driver`: a request fails and its outcome is unknown, a read has grown
+too old, a message to Pub/Sub is lost. Crashes are in `mishaps`.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
-from replication.apply.batch import apply
-from replication.apply.effects import Effect, Steps
+from replication.apply.effects import Effect, Observation
 from replication.apply.outcomes import Outcome
-from replication.apply.writes import Target
 from replication.documents.wire import Write
-from replication.effects import (
-    Acknowledge,
-    BatchWrite,
-    Commit,
-    Expired,
-    Observe,
-    Pause,
-    Postpone,
-    Publish,
-    Read,
-    Reading,
-)
+from replication.effects import Expired, Observe, Pause, Postpone, Publish, Read, Reading
 from replication.errors import ConditionFailed, Refused, Transient
-from replication.ports import Received, Written
+from replication.fleet.model import Target
+from replication.ports import Message, Received, Written
+from replication.simulation import worker
 from tests.simulation.history import Ack, Lag
 from tests.simulation.record import Fact, LateWrite, is_for
 
@@ -38,135 +26,53 @@ SENT_UNTIL_US = 8_500_000
 """As in `workers.replicate.driver`: no write is sent later than this after its read."""
 LANDS_UNTIL_US = 9_900_000
 """What is on its way lands until this after its read: less than the 10 s by which writes are recognised."""
-RENEWED_US = 20_000_000
-LEASE_S = 60
 
 
-class Worker:
+class Worker(worker.Worker):
     """One puller of one replica."""
 
-    def __init__(self, world: "World", replica: str, number: int) -> None:
-        self._world = world
-        self.replica = world.fleet.replica(replica)
-        self.name = f"worker {replica}-{number}"
-        self._target = Target(world.fleet, self.replica)
-        self._database = world.databases[replica]
-        self._subscription = world.subscriptions[replica]
-        self._steps: Steps | None = None
-        self._answer: Any = None
-        self._error: Exception | None = None
-        self._held: dict[str, Received] = {}
-        self._renewed = 0
+    _world: "World"
 
-    @property
-    def busy(self) -> bool:
-        """Whether it is applying a batch."""
-        return self._steps is not None
-
-    def move(self) -> bool:
-        """Pull, or perform the next effect; False when there is nothing to do."""
-        if self._steps is None:
-            return self._pull()
-        world = self._world
-        self._renew()
-        answer, error = self._answer, self._error
-        self._answer = self._error = None
-        try:
-            effect = self._steps.send(answer) if error is None else self._steps.throw(error)
-        except StopIteration:
-            assert not self._held, "the core ended a batch without settling all of it"
-            self._done()
-            return True
-        if world.rate(world.knobs.crashes):
-            world.sometimes(f"crash before {type(effect).__name__}")
-            self.crash()
-            return True
-        try:
-            self._answer = self._perform(effect)
-        except (Transient, ConditionFailed, Refused, Expired) as failure:
-            self._error = failure
-            world.say(f"{self.name}: {type(effect).__name__} fails: {type(failure).__name__} {failure}")
-        if world.rate(world.knobs.crashes):
-            world.sometimes(f"crash after {type(effect).__name__}")
-            self.crash()
-        return True
+    def __init__(self, world: "World", target: Target, number: int) -> None:
+        knobs = world.knobs
+        super().__init__(world, target, number=number, batch_max=knobs.batch, extends=knobs.extends)
 
     def crash(self) -> None:
         """The process dies; what it held comes again when its lease has run out, or at once."""
         world = self._world
         world.say(f"{self.name} dies")
-        if self._steps is not None:
-            self._steps.close()
-        if self._held and world.dice.chance(500):
-            self._subscription.extend(list(self._held), 0)
-        self._done()
+        if self.held and world.dice.chance(500):
+            self._subscription.extend(list(self.held), 0)
+        super().crash()
 
-    def _done(self) -> None:
-        self._steps, self._answer, self._error = None, None, None
-        self._held = {}
-
-    def _pull(self) -> bool:
+    def pull(self) -> list[Received]:
         world = self._world
         if not world.unacked[self.replica.id]:
-            return False
-        batch = self._subscription.pull(world.knobs.batch, timeout=0)
+            return []
+        batch = super().pull()
         if not batch:
-            return False
-        self._held = {item.ack_id: item for item in batch}
-        self._renewed = world.clock.now
+            return batch
         world.history.held_max = max(world.history.held_max, len(batch))
         if any(self._subscription.attempts(item.id) > 1 for item in batch):
             world.sometimes("redelivery")
         if world.trace is not None:
             world.say(f"{self.name} takes messages {' '.join(item.id for item in batch)}")
-        self._steps = apply(batch, self._target)
-        return True
+        return batch
 
-    def _renew(self) -> None:
-        world = self._world
-        if world.clock.now - self._renewed > RENEWED_US and self._held and world.knobs.extends:
-            self._renewed = world.clock.now
-            self._subscription.extend(list(self._held), LEASE_S)
+    def failed(self, effect: Effect, error: Exception) -> None:
+        self._world.say(f"{self.name}: {type(effect).__name__} fails: {type(error).__name__} {error}")
 
     # ── effects ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _perform(self, effect: Effect) -> Any:
-        match effect:
-            case Read():
-                return self._read(effect)
-            case BatchWrite():
-                return self._write(effect.writes, effect.read_at, atomic=False)
-            case Commit():
-                return self._write(effect.writes, effect.read_at, atomic=True)
-            case Publish():
-                return self._publish(effect)
-            case Acknowledge():
-                return self._acknowledge(effect.ack_ids)
-            case Observe():
-                return self._observe(effect)
-            case Postpone():
-                return self._postpone(effect)
-            case Pause():
-                return self._world.sometimes("pause")
-            case _:
-                assert_never(effect)
-
-    def _read(self, effect: Any) -> Reading:
+    def read(self, effect: Read) -> Reading:
         world = self._world
-        if world.unreachable(effect.replica):
-            world.sometimes("database down")
-            raise Transient(f"{effect.replica} is down")
-        if world.rate(world.knobs.transient_reads):
-            raise Transient("a read fails")
-        at = world.clock.now
-        found = world.databases[effect.replica].read(effect.paths, timeout=0)
         if effect.paths and effect.paths[0].startswith(world.fleet.codec.tombstones):
             world.sometimes("tombstone read")
         if world.trace is not None:
             world.say(f"{self.name} reads {effect.replica}: {' '.join(effect.paths)}")
-        return Reading(found, at)
+        return super().read(effect)
 
-    def _write(self, writes: Sequence[Any], read_at: Any, *, atomic: bool) -> Any:
+    def write(self, writes: Sequence[Any], read_at: Any, *, atomic: bool) -> Any:
         world, knobs = self._world, self._world.knobs
         if read_at is not None and world.clock.now - read_at > SENT_UNTIL_US:
             world.sometimes("read too old")
@@ -235,7 +141,7 @@ class Worker:
         outcomes = iter(world.store(self.replica.id, kept, atomic=False) if kept else ())
         return [Written(3, 0, "invalid document") if bad else next(outcomes) for bad in cursed]
 
-    def _publish(self, effect: Any) -> None:
+    def publish(self, effect: Publish) -> None:
         world = self._world
         messages = effect.messages
         failing = world.rate(world.knobs.failed_publishes)
@@ -256,32 +162,35 @@ class Worker:
         if failing:
             raise Transient("Pub/Sub confirms nothing")
 
-    def _bury(self, letter: Any) -> None:
+    def _bury(self, letter: Message) -> None:
         world = self._world
         world.sometimes("dead letter")
-        for item in self._held.values():
+        for item in self.held.values():
             if _letter_id(item.id, self.replica.id) == letter.attributes["id"]:
                 world.history.buried[f"{item.id} at {self.replica.id}"] += 1
                 world.say(f"{self.name}: dead letter {item.id}", letter.attributes["error"])
 
-    def _acknowledge(self, ack_ids: Sequence[str]) -> None:
+    def acknowledge(self, ack_ids: Sequence[str]) -> None:
         world, replica = self._world, self.replica.id
-        acked = [self._held.pop(ack_id) for ack_id in ack_ids]
+        acked = [self.held[ack_id] for ack_id in ack_ids]
         world.history.acks += [self._ack(item) for item in acked]
         if world.rate(world.knobs.failed_acks):
             world.sometimes("acknowledgement lost")
+            for ack_id in ack_ids:
+                del self.held[ack_id]
             return
         if world.trace is not None:
             world.say(f"{self.name} acknowledges {' '.join(ack_ids)}")
-        self._subscription.acknowledge(ack_ids)
+        super().acknowledge(ack_ids)
         for item in acked:
             world.unacked[replica].pop(item.id, None)
 
-    def _postpone(self, effect: Any) -> None:
+    def postpone(self, effect: Postpone) -> None:
         self._world.sometimes("postponed")
-        self._subscription.extend(effect.ack_ids, effect.seconds)
-        for ack_id in effect.ack_ids:
-            del self._held[ack_id]
+        super().postpone(effect)
+
+    def pause(self, effect: Pause) -> None:
+        self._world.sometimes("pause")
 
     def _ack(self, item: Received) -> Ack:
         world, replica = self._world, self.replica.id
@@ -308,7 +217,7 @@ class Worker:
             return fact.kind == "merged" or (fact.path, fact.source, fact.dot) in world.facts.forwarded
         return False
 
-    def _observe(self, effect: Any) -> None:
+    def observe(self, effect: Observe[Observation]) -> None:
         world, replica = self._world, self.replica.id
         sometimes = world.sometimes
         for observation in effect.observations:

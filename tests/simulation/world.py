@@ -1,61 +1,53 @@
-"""One history: databases, topic, captures, workers and applications in one thread, one move at a time.
+"""One history: the package's simulated world, with applications, chaos, and a record of what happened.
 
-Who moves next, and every fault, is drawn from the dice of the step (see `dice`). The code under test is the
-real one: `replication.apply.batch` is driven one effect at a time, `replication.changes.capture` one event at
-a time; this module is their world and writes down what happened.
+Who moves next, and every fault, is drawn from the dice of the step (see `replication.simulation.dice`).
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from replication.adapters.memory import Change, MemoryDatabase, MemoryTopic
-from replication.adapters.memory_pubsub import Retained
-from replication.configuration.parse import Fleet
+from replication.adapters.memory import MemoryDatabase, MemorySubscription
 from replication.errors import FirefleetError
+from replication.fleet.model import Fleet, Replica, Target
 from replication.ports import Message
+from replication.simulation import clock, world
+from replication.simulation.dice import Dice
 from tests.simulation.application import Application
 from tests.simulation.capture import Capture
 from tests.simulation.chaos import Chaos
-from tests.simulation.dice import Dice
 from tests.simulation.history import AppWrite, History
 from tests.simulation.knobs import PRIMARY, Knobs, fleet_of
+from tests.simulation.mishaps import Mishaps
 from tests.simulation.record import Facts, LateWrite, clock_of, fact_of, finals_of, is_for, logged_of
 from tests.simulation.trace import START_US, describe
 from tests.simulation.worker import Worker
 
-LEASE_S = 60
 STEPS_PER_OPERATION = 12
 SETTLING = 1 << 32
 """The first step of settling: its dice are apart from those of the history."""
 
 
-class Clock:
-    """The world's time in µs; only ever moves forward."""
+class Clock(clock.Clock):
+    """The world's time."""
 
     latest: "Clock"
     """The clock of the history under way, for planted bugs that look at a clock where they must not."""
 
     def __init__(self) -> None:
-        self.now = START_US
+        super().__init__(START_US)
         Clock.latest = self
 
-    def read(self) -> int:
-        return self.now
 
-    def skewed(self, skew_us: int) -> Callable[[], int]:
-        """A replica's own view of the time."""
-        return lambda: self.now + skew_us
-
-
-class World:
+class World(world.World):
     """A fleet and everything around it, from one seed."""
+
+    capture: Capture
+    clock: Clock
 
     def __init__(self, seed: int, knobs: Knobs, trace: list[str] | None = None) -> None:
         self.seed, self.knobs, self.trace = seed, knobs, trace
         self.base = seed << 40
-        self.dice = Dice(self.base - 1)
-        self.clock = Clock()
         self.history = History(knobs)
         self.facts = Facts()
         self.calm = False
@@ -64,18 +56,41 @@ class World:
         self.log: list[Message] = []
         self.late: list[LateWrite] = []
         self.unacked: dict[str, dict[str, str]] = {name: {} for name in knobs.ids}
-        self.fleet = _fleet(knobs)
-        self.capture_fleet = _fleet(knobs, misconfigured=knobs.misplacing_capture)
-        self.databases = {name: self._database(name) for name in knobs.ids}
-        self.topic = MemoryTopic(now=self.clock.read, order=self._order)
-        self.subscriptions = {
-            name: self.topic.subscription(name, ack_deadline_s=LEASE_S, filter=self._filter(name))
-            for name in knobs.ids
-        }
-        self.capture = Capture(self)
-        self.workers = [Worker(self, name, number) for number in range(knobs.workers) for name in knobs.ids]
+        self._mourners: list[world.Mover] = []
+        super().__init__(
+            _fleet(knobs),
+            clock=Clock(),
+            dice=Dice(self.base - 1),
+            faults=Mishaps(self),
+            workers=knobs.workers,
+        )
         self.applications = [Application(self, name) for name in knobs.ids]
         self.chaos = Chaos(self)
+
+    # ── its parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def new_database(self, replica: Replica) -> MemoryDatabase:
+        knobs = self.knobs
+        skew = self.dice.below(2 * knobs.skew_us + 1) - knobs.skew_us if knobs.skew_us else 0
+        return MemoryDatabase(
+            replica.project,
+            replica.database,
+            now=self.clock.skewed(skew),
+            whole_second_times=knobs.whole_seconds,
+            unchanged_fires=knobs.unchanged_fires,
+        )
+
+    def new_subscription(self, replica: str, **_given: Any) -> MemorySubscription:
+        if not self.knobs.filters:
+            # The emulator's Pub/Sub ignores filters, and workers must do without.
+            return super().new_subscription(replica)
+        return super().new_subscription(replica, filter=lambda attributes: is_for(attributes, replica))
+
+    def new_capture(self) -> Capture:
+        return Capture(self, _fleet(self.knobs, misconfigured=self.knobs.misplacing_capture))
+
+    def new_worker(self, replica: str, number: int) -> Worker:
+        return Worker(self, Target(self.fleet, self.fleet.replica(replica)), number)
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,6 +111,7 @@ class World:
             history.crashed = traceback.format_exc()
         history.logged = logged_of(self)
         history.dead = self.dead
+        history.published = self.published
         return history
 
     def _step(self, step: int) -> None:
@@ -125,41 +141,27 @@ class World:
         while self.late:
             self._land_late()
         living = [worker for worker in self.workers if worker.replica.id != self.dead]
-        mourners = [worker for worker in self.workers if worker.replica.id == self.dead]
-        movers: list[Any] = [*living, *[self.capture] * len(living)]
+        self._mourners = [worker for worker in self.workers if worker.replica.id == self.dead]
         # Far more than any history takes that ends: five replicas that all wrote one document tell each other
         # its merges some 150 times. Each time is an answer with a newer version, of which there are finitely
         # many; what goes round in a circle uses up any budget.
         budget = 10 * (1_500 + 200 * len(self.history.writes) + 60 * len(self.log))
-        first, seen, active = self.history.published, -1, list(movers)
-        for step in range(budget):
-            self.dice = dice = Dice(self.base + SETTLING + step)
-            self.clock.now += 1 + dice.below(1_000)
-            if mourners and dice.chance(100):
-                dice.pick(mourners).move()
-            at = dice.below(len(active))
-            if active[at].move():
-                continue
-            # Who had nothing to do is asked again only when there is something new.
-            active[at] = active[-1]
-            active.pop()
-            if active:
-                continue
-            stirred = self.history.published + len(self.capture.pending)
-            if stirred == seen:
-                if self._at_rest(living):
-                    break
-                # What a crashed worker held comes back when its lease runs out.
-                self.clock.now += (LEASE_S + 1) * 1_000_000
-            seen, active = stirred, list(movers)
-        else:
+        first = self.published
+        if not self.settle([*living, *[self.capture] * len(living)], moves_max=budget):
             self.history.restless = (
-                f"after {budget} moves of {what}, in which {self.history.published - first} messages were "
+                f"after {budget} moves of {what}, in which {self.published - first} messages were "
                 "published, it still moves"
             )
         self.base += 1 << 34
 
-    def _at_rest(self, living: Sequence[Worker]) -> bool:
+    def before_move(self, move: int) -> None:
+        self.dice = dice = Dice(self.base + SETTLING + move)
+        self.clock.now += 1 + dice.below(1_000)
+        if self._mourners and dice.chance(100):
+            dice.pick(self._mourners).move()
+
+    def at_rest(self) -> bool:
+        living = [worker for worker in self.workers if worker.replica.id != self.dead]
         if self.capture.pending or any(worker.busy for worker in living):
             return False
         # Violations wait for their primary, however long it is dead; nothing else may wait with them.
@@ -196,16 +198,15 @@ class World:
             # Its condition no longer holds, as with any other write.
             self.sometimes("late write refused")
 
-    # ── the world's services ──────────────────────────────────────────────────────────────────────────────
+    # ── what it does for others, and writes down ──────────────────────────────────────────────────────────
 
     def publish(self, message: Message, *, logged: bool = True) -> str:
         """Put a message on the topic, and keep it for replays."""
-        number = self.topic.publish(message)
+        number = super().publish(message)
         self.facts.messages[number] = fact = fact_of(message, self.fleet)
         for name, unacked in self.unacked.items():
             if not self.knobs.filters or is_for(message.attributes, name):
                 unacked[number] = message.attributes.get("kind", "")
-        self.history.published += 1
         if logged:
             self.log.append(message)
         else:
@@ -273,42 +274,6 @@ class World:
         self.facts.by_dot[write.replica, write.path, write.dot] = write.number
         self.facts.last_local[write.replica, write.path] = write.number
         self.facts.stand((write.replica, write.path), {write.replica: write.dot})
-
-    # ── its parts ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def _database(self, name: str) -> MemoryDatabase:
-        knobs = self.knobs
-        skew = self.dice.below(2 * knobs.skew_us + 1) - knobs.skew_us if knobs.skew_us else 0
-        database = MemoryDatabase(
-            "sim",
-            name,
-            now=self.clock.skewed(skew),
-            whole_second_times=knobs.whole_seconds,
-            unchanged_fires=knobs.unchanged_fires,
-        )
-
-        def changed(change: Change) -> None:
-            self.capture.offer(name, change)
-
-        database.on_change(changed)
-        return database
-
-    def _filter(self, name: str) -> Callable[[Any], bool] | None:
-        if not self.knobs.filters:
-            return None
-        # The emulator's Pub/Sub ignores filters, and workers must do without.
-        return lambda attributes: is_for(attributes, name)
-
-    def _order(self, ready: list[Retained]) -> list[Retained]:
-        dice = self.dice
-        if len(ready) > 1:
-            dice.shuffle(ready)
-            if not self.calm:
-                del ready[1 + dice.below(len(ready)) :]
-        if ready and self.rate(self.knobs.duplicate_deliveries):
-            self.sometimes("duplicate delivery")
-            ready.append(ready[0])
-        return ready
 
 
 def _fleet(knobs: Knobs, *, misconfigured: bool = False) -> Fleet:

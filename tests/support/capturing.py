@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Value
 from replication.errors import Transient
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 from replication.ports import Found, Message, Publisher
 from tests.support.polling import PATIENCE_S
 from workers.capture.app import LIMITS, Limits, build_app

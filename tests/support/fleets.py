@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from replication.configuration.parse import Fleet, parse_fleet
+from replication.configuration.parse import parse_fleet
 from replication.documents.metadata import Meta, MetadataCodec
 from replication.documents.wire import Document, DocumentEventData, Value, set_micros, time_text
+from replication.fleet.model import Fleet
 from replication.ports import Message
 
 TEXT = """

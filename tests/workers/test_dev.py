@@ -16,11 +16,11 @@ from replication.errors import ConfigError, FirefleetError
 from tests.conftest import require_emulators
 from workers.cli import main
 from workers.config import ConfigFile
-from workers.demo.meters import Flow, Meters
 from workers.dev.plan import PORT_BASE, Plan, Ports, config_path, layout, plan, prepare_folder
 from workers.dev.supervise import RESTARTS_MAX, Supervisor
 from workers.dev.view import LiveView, Picture, PlainView, line, picture
 from workers.local.emulators import free_port
+from workers.local.meters import Flow, Meters
 from workers.local.process import Process
 
 CONFIG = """\

@@ -19,19 +19,18 @@ from replication.changes.classify import classify, needs_tombstone
 
 from replication.adapters.memory import Change, MemoryDatabase, MemoryTopic
 from replication.apply.batch import addressed
-from replication.apply.writes import Target
 from replication.changes.events import parse_event
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.errors import ConfigError, Transient
+from replication.fleet.model import Fleet, Mode, Replica, Rule, Target
 from replication.ports import Found
 from replication.probe import Cause, Evidence, check_collection, missing, pairs
 from tests.support.polling import eventually
 from workers.cli import main
-from workers.demo.meters import Meters
-from workers.interrupt import stopping
+from workers.local.meters import Meters
 from workers.probe.probing import Probe, Round
 from workers.replicate.driver import Clients
 from workers.replicate.worker import Worker
+from workers.runtime.interrupt import stopping
 
 
 def fleet_of(*replicas: str, rules: tuple[Rule, ...] = (Rule(match="{document=**}"),)) -> Fleet:

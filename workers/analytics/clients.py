@@ -11,9 +11,10 @@ from replication.adapters.pubsub import open_publisher, open_subscription
 from replication.analytics.anonymise import Anonymiser
 from replication.analytics.job import Job
 from replication.analytics.schema import Schema
-from replication.configuration.analytics import Analytics, Warehouse, parse_analytics, warehouse_key
-from replication.configuration.parse import Fleet
+from replication.configuration.analytics import Warehouse, warehouse_key
+from replication.configuration.parse import Configuration
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet
 from replication.ports import Database, Publisher, Subscription, Telemetry
 from workers.config import ConfigFile
 from workers.runtime.identity import version
@@ -30,14 +31,9 @@ class AnalyticsClients:
     telemetry: Telemetry
 
 
-def load_analytics(file: ConfigFile, fleet: Fleet) -> Analytics:
-    """The `analytics:` section of a configuration; raises `ConfigError`."""
-    return parse_analytics(fleet.analytics, replicas=tuple(fleet.replicas), topic=fleet.topic, file=file.name)
-
-
-def plan_job(file: ConfigFile, fleet: Fleet, replica: str) -> Job:
+def plan_job(file: ConfigFile, configuration: Configuration, replica: str) -> Job:
     """What a worker of `replica` is to do; reads the pseudonyms' key."""
-    settings = load_analytics(file, fleet)
+    fleet, settings = configuration.fleet, configuration.require_analytics(file.name)
     anonymiser = None
     if settings.warehouse is not None:
         anonymiser = Anonymiser(settings.warehouse, _key(file, settings.warehouse))

@@ -9,16 +9,16 @@ import logging
 import click
 
 from replication.analytics.job import Job
-from replication.configuration.parse import Fleet
+from replication.fleet.model import Fleet
 from workers.analytics.clients import open_clients, plan_job
 from workers.analytics.read import command as read_command
 from workers.analytics.worker import AnalyticsWorker
-from workers.command_line import CommandGroup
 from workers.config import ConfigFile
-from workers.options import health_port_option, threads_option
+from workers.runtime.command_line import CommandGroup
 from workers.runtime.identity import described, introduce
+from workers.runtime.loading import load_for_work
+from workers.runtime.options import health_port_option, threads_option
 from workers.runtime.run import run_worker
-from workers.setup.config_diagnosis import load_for_work
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,15 @@ def run_command(file: ConfigFile, *, replica: str, health_port: int | None, thre
     Any number of workers may share a region's subscription. On SIGTERM a worker writes what it holds within
     7 s and releases the rest: nothing is lost.
     """
-    fleet = load_for_work(file)
-    job = plan_job(file, fleet, replica)
+    configuration = load_for_work(file)
+    fleet = configuration.fleet
+    job = plan_job(file, configuration, replica)
     pullers = threads or fleet.pull.threads
     subscription = job.settings.subscription(job.replica)
     where = f"{described(fleet.replica(job.replica))} from {subscription}"
-    introduce(log, file, fleet, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}")
+    introduce(
+        log, file, configuration, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}"
+    )
     run(fleet, job, health_port=health_port, threads=pullers)
 
 

@@ -12,9 +12,8 @@ from replication.analytics.packing import StoredEvent
 from replication.analytics.reader import Tally, read_events
 from replication.analytics.schema import event_micros, parse_time
 from replication.errors import ConfigError
-from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
-from workers.options import Name
+from workers.runtime.options import Name
 from workers.runtime.output import print_json, print_json_lines
 
 
@@ -56,8 +55,8 @@ def command(
 
     Reads either layout. Events come in the order they are stored in, which is not that of their times.
     """
-    fleet = file.load()
-    settings = load_analytics(file, fleet)
+    configuration = file.load_all()
+    fleet, settings = configuration.fleet, configuration.require_analytics(file.name)
     if event_type is not None and event_type not in settings.types:
         known = ", ".join(settings.types)
         raise ConfigError(f"--type: no event type '{event_type}' in the configuration; choose one of {known}")

@@ -31,8 +31,8 @@ from starlette.types import Receive, Scope, Send
 from replication import metrics
 from replication.changes.body import protobuf_body
 from replication.changes.envelope import ID, JSON, SOURCE
-from replication.configuration.parse import Fleet
 from replication.errors import ConfigError, EventError, FirefleetError, Reason, Transient
+from replication.fleet.model import Fleet
 from replication.ports import Database, Publisher, Telemetry
 from workers.capture.answers import DONE, STOPPING, TOO_MANY, Answer, give, refusal
 from workers.capture.driver import Driver

@@ -10,10 +10,10 @@ from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher
 from workers.capture.app import build_app
 from workers.config import ConfigFile
-from workers.options import NamedOption, Whole
 from workers.runtime.identity import described, introduce, version
+from workers.runtime.loading import load_for_work
+from workers.runtime.options import NamedOption, Whole
 from workers.runtime.serving import CLOSE_S_MAX, close_within, listen, run_until_signalled
-from workers.setup.config_diagnosis import load_for_work
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,15 @@ logger = logging.getLogger(__name__)
 @click.pass_obj
 def command(config: ConfigFile, *, host: str, port: int) -> None:
     """Receive Eventarc's events of all replicas and publish the changes, until SIGTERM."""
-    fleet = load_for_work(config)
+    configuration = load_for_work(config)
+    fleet = configuration.fleet
     bound = listen(host, port)
     databases = {replica.id: open_database(replica) for replica in fleet.replicas.values()}
     publisher = open_publisher(fleet.project, fleet.topic, emulator_host=fleet.pubsub_emulator_host)
     telemetry = open_telemetry(service="firefleet-capture", version=version())
     replicas = ", ".join(described(replica) for replica in fleet.replicas.values())
     doing = f"capturing on port {bound.getsockname()[1]} from {replicas}, publishing to {fleet.topic}"
-    introduce(logger, config, fleet, doing)
+    introduce(logger, config, configuration, doing)
     try:
         run_until_signalled(build_app(fleet, databases, publisher, telemetry), bound)
     finally:

@@ -8,7 +8,7 @@ from replication import metrics
 from replication.apply.outcomes import Outcome
 from replication.changes.capture import Dropped, Why, capture
 from replication.changes.envelope import DOCUMENT
-from replication.configuration.parse import Fleet
+from replication.fleet.model import Fleet
 from replication.ports import Database, Message, Telemetry
 from workers.capture.outbox import Outbox
 from workers.capture.tombstones import Tombstones

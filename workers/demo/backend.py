@@ -4,10 +4,10 @@ from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from replication.configuration.parse import Fleet
 from replication.documents.plain import Documents
-from workers.demo.meters import Meters
+from replication.fleet.model import Fleet
 from workers.demo.shop import Writer
+from workers.local.meters import Meters
 
 REPLICAS = ("eu", "us", "apac")
 

@@ -25,7 +25,7 @@ from workers.demo.run import Frame, Order, Outcome, View, run
 from workers.demo.shop import CHANGES_MIN
 from workers.demo.view import KeepingView, LiveView, NoView, PlainView, screen
 from workers.local.emulators import Missing, programs
-from workers.options import OutputFile, Whole
+from workers.runtime.options import OutputFile, Whole
 from workers.runtime.output import print_json
 
 EMULATOR, MEMORY = "emulator", "memory"

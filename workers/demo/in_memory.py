@@ -18,18 +18,18 @@ import yaml
 
 from conflict.values import Reference
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
-from replication.apply.writes import Target
 from replication.changes.capture import ReadTombstone, capture, run_capture
-from replication.configuration.parse import Fleet, parse_fleet
+from replication.configuration.parse import parse_fleet
 from replication.documents.plain import Documents, fill, to_plain
 from replication.documents.references import NEUTRAL
 from replication.documents.wire import Value
 from replication.errors import ConditionFailed, FirefleetError
 from replication.fleet.addressing import addressed
+from replication.fleet.model import Fleet, Target
 from replication.ports import Found, Message, Received, Subscription
 from workers.demo.backend import REPLICAS
-from workers.demo.meters import Meters
 from workers.demo.shop import COLLECTIONS, Link
+from workers.local.meters import Meters
 from workers.replicate.clients import Clients
 from workers.replicate.worker import Worker
 

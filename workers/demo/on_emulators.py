@@ -18,11 +18,11 @@ from replication.documents.plain import Documents
 from replication.documents.references import NEUTRAL
 from replication.errors import FirefleetError
 from workers.demo.backend import REPLICAS
-from workers.demo.meters import Meters
-from workers.demo.otlp import Receiver
 from workers.demo.shop import COLLECTIONS, Link
 from workers.local.eventarc import Delivery
 from workers.local.fleet import LocalFleet
+from workers.local.meters import Meters
+from workers.local.otlp import Receiver
 
 EXPORT_MS = 300
 PAUSE_S = 0.03

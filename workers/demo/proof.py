@@ -10,8 +10,8 @@ from typing import Any
 
 from conflict.policies import FieldRules, Precedence
 from replication.apply.conflict_reader import COMPUTED, Record, read_records
-from replication.configuration.parse import Fleet
 from replication.documents.plain import Documents
+from replication.fleet.model import Fleet
 from replication.verify.compare import Difference, Holding, application_documents, differences, holding
 
 

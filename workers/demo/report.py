@@ -14,12 +14,12 @@ from conflict.values import GeoPoint, Reference, same
 from replication.apply.conflict_reader import COMPUTED
 from replication.documents.wire import MICROS
 from replication.verify.compare import Difference, Holding
-from workers.demo.meters import milliseconds
+from replication.words import counted
 from workers.demo.proof import Decided, Proof
 from workers.demo.run import Outcome
 from workers.demo.shop import Verb
 from workers.demo.view import flow_table, lag_text
-from workers.runtime.output import counted
+from workers.local.meters import milliseconds
 
 DIFFERENCES_SHOWN = 10
 DIFFERENCES_MAX = 1_000

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from replication.errors import Interrupted
 from workers.demo.backend import REPLICAS, Backend, Running
-from workers.demo.meters import Buckets, Flow
 from workers.demo.proof import Decided, Proof, compare, example, why
 from workers.demo.shop import Moment, Trade, Verb, plan_season
+from workers.local.meters import Buckets, Flow
 
 FRAME_S = 0.15
 REST_S_MAX = 40.0

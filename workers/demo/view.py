@@ -12,8 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from workers.demo.meters import Flow, milliseconds, total
 from workers.demo.run import Frame, Stage, View
+from workers.local.meters import Flow, milliseconds, total
 
 LINE_S = 2.0
 """Between two plain lines of one stage."""

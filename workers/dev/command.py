@@ -11,14 +11,14 @@ import click
 from rich.console import Console
 
 from workers.config import ConfigFile
-from workers.demo.meters import Meters
-from workers.demo.otlp import Receiver
 from workers.dev.plan import PORT_BASE, PORTS_MAX, Ports, config_path, layout, plan, prepare_folder
 from workers.dev.supervise import Supervisor
 from workers.dev.view import LiveView, PlainView, View, picture
-from workers.interrupt import stopping
 from workers.local.emulators import programs
 from workers.local.fleet import LocalFleet
+from workers.local.meters import Meters
+from workers.local.otlp import Receiver
+from workers.runtime.interrupt import stopping
 from workers.runtime.output import print_table
 
 EXPORT_MS = 1_000

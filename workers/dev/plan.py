@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from replication.configuration.first import checked
 from replication.configuration.fleet import ReplicaId
 from replication.errors import ConfigError
-from replication.first_config import checked
 from workers.config import ConfigFile
 from workers.local.fleet import Layout
 
@@ -46,9 +46,14 @@ def plan(config: ConfigFile, replicas: str | None) -> Plan:
         text = "no fleet.yaml here: every document is replicated, the later write wins"
         return Plan(("eu", "us", "apac"), text, None, False)
     # Whatever emulators the environment names: these databases go to emulators of their own.
-    fleet = replace(config, environment={}).load()
+    configuration = replace(config, environment={}).load_all()
     values = _with_absolute_files(config.values(), config.path.parent.absolute())
-    return Plan(tuple(fleet.replicas), f"rules of {config.path}", values, fleet.analytics is not None)
+    return Plan(
+        tuple(configuration.fleet.replicas),
+        f"rules of {config.path}",
+        values,
+        configuration.analytics is not None,
+    )
 
 
 def _with_absolute_files(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:

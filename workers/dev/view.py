@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from workers.demo.meters import Flow, Meters
 from workers.demo.view import flow_table, lag_text
+from workers.local.meters import Flow, Meters
 
 LINE_S = 10.0
 """Between two plain lines."""

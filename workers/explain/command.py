@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from replication.configuration.parse import Fleet, Rule
 from replication.explain import Explanation, document_path, explain
+from replication.fleet.model import Fleet, Rule
 from workers.config import ConfigFile
 from workers.runtime.output import print_json, print_table
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from replication.configuration.first import DEFAULT_REPLICAS, SECRET_FILE, first_config, parse_replica
 from replication.errors import ConfigError
-from replication.first_config import DEFAULT_REPLICAS, SECRET_FILE, first_config, parse_replica
 from workers.config import ConfigFile
 
 SECRET_BYTES = 32

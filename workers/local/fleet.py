@@ -24,13 +24,14 @@ from google.cloud import firestore
 
 from replication.adapters.pubsub import open_subscription
 from replication.adapters.pubsub_admin import PubsubAdmin
-from replication.configuration.parse import Fleet, Replica
+from replication.configuration.resources import subscriptions, topics
+from replication.fleet.model import Fleet, Replica
 from replication.ports import Received, Subscription, SubscriptionSettings
 from workers.config import ConfigFile
 from workers.local.emulators import HEAP_GB, FirestoreEmulator, PubsubEmulator, free_port
 from workers.local.eventarc import Delivery
 from workers.local.process import Process
-from workers.setup.provision import register_trigger, subscriptions, topics
+from workers.runtime.triggers import register_trigger
 
 PROJECT = "firefleet-local"
 TOPIC = "changes"
@@ -204,7 +205,8 @@ class LocalFleet:
         self._launch_emulators(f"127.0.0.1:{triggers_port}")
         self.config_path = self.layout.config_path or self._temporary_folder() / "fleet.yaml"
         self._write_config()
-        self.fleet = ConfigFile(self.config_path, environment={}).load()
+        self._configuration = ConfigFile(self.config_path, environment={}).load_all()
+        self.fleet = self._configuration.fleet
         self._launch_capture(capture_port, stand_in_port)
         self.pubsub.ready()
         self._provision()
@@ -256,9 +258,9 @@ class LocalFleet:
 
     def _provision(self) -> None:
         with self._admin() as admin:
-            for topic in topics(self.fleet):
+            for topic in topics(self._configuration):
                 admin.ensure_topic(topic)
-            for name, settings in subscriptions(self.fleet).items():
+            for name, settings in subscriptions(self._configuration).items():
                 admin.ensure_subscription(name, settings)
         self._dead_letters = self._reader(self.fleet.dead_letter_subscription)
 

@@ -9,7 +9,9 @@ import click
 from conflict.laws import Decide, LawBroken, assert_lawful
 from conflict.resolve import OnDelete
 from replication.errors import ConfigError
-from replication.simulation.prove import HISTORIES, ORDERS, REPLICAS, Unsafe, simulate
+from replication.simulation.applications import REPLICAS
+from replication.simulation.prove import HISTORIES, ORDERS, simulate
+from replication.simulation.trial import Unsafe
 from workers.config import load_custom
 from workers.policy.examples import read_examples
 from workers.runtime.output import print_json
@@ -56,7 +58,7 @@ def prove_command(
 
     The function takes two candidates and returns one of them, or new fields; a.fields is the document, a.stamp
     the time of its write in microseconds. It is imported as the workers import it. Examples hold JSON's types
-    only; for others, call workers.prove.prove in a test.
+    only; for others, call replication.simulation.prove in a test.
 
     \b
     Example:
@@ -100,8 +102,8 @@ def _prove(
     seed: int,
     say: Any,
 ) -> dict[str, Any]:
-    """What `workers.prove.prove` does, told step by step; raises `LawBroken` or `Unsafe`."""
-    assert_lawful(policy, documents, clock=time.perf_counter)
+    """What `replication.simulation.prove` does, told step by step; raises `LawBroken` or `Unsafe`."""
+    assert_lawful(policy, documents, timer=time.perf_counter)
     say("laws", f"ok: {', '.join(LAWS)}")
     conflicts = simulate(policy, documents, on_delete=on_delete, histories=histories, seed=seed)
     counted = "1 history" if histories == 1 else f"{histories} histories"

@@ -11,13 +11,13 @@ import click
 
 from replication.adapters.firestore import open_database
 from replication.configuration.fleet import microseconds
-from replication.configuration.parse import Fleet, Replica
 from replication.documents.wire import MICROS
+from replication.fleet.model import Fleet, Replica
 from replication.ports import Database
 from replication.probe import COLLECTION, Pair, check_collection, pairs
 from workers.config import ConfigFile
-from workers.interrupt import stopping
 from workers.probe.probing import Probe, Round
+from workers.runtime.interrupt import stopping
 from workers.runtime.output import print_json, print_table
 
 INTERRUPTED = 130

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from replication.configuration.parse import Fleet
 from replication.documents.wire import Write
 from replication.errors import FirefleetError
+from replication.fleet.model import Fleet
 from replication.ports import Database, Found
 from replication.probe import Cause, Evidence, Missing, Pair, missing
 

@@ -11,12 +11,11 @@ import orjson
 
 from replication.adapters.pubsub import open_publisher
 from replication.errors import FirefleetError
-from workers.analytics.clients import load_analytics
 from workers.config import ConfigFile
 from workers.publish.generator import Generator, Mix
 from workers.runtime.publishing import publish_stream
-from workers.setup.provision import require_topic
-from workers.so_far import SoFar
+from workers.runtime.so_far import SoFar
+from workers.runtime.topics import require_topic
 
 
 def publish_analytics(
@@ -34,8 +33,8 @@ def publish_analytics(
 
     `manifest` gets a JSON line for each (`workers.publish.generator` says what is in it).
     """
-    fleet = file.load()
-    settings = load_analytics(file, fleet)
+    configuration = file.load_all()
+    fleet, settings = configuration.fleet, configuration.require_analytics(file.name)
     require_topic(fleet, settings.topic)
     region = min(settings.regions_of(fleet.replica(replica).id))
     generator = Generator(settings, region=region, seed=seed, now=lambda: time.time_ns() // 1_000, mix=mix)

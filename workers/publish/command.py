@@ -20,17 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from replication.adapters.pubsub import open_publisher
 from replication.changes.capture import Dropped, ReadTombstone, capture, run_capture
 from replication.changes.envelope import eventarc_headers
-from replication.configuration.parse import Fleet, Replica
 from replication.documents.wire import Document, DocumentEventData, is_document_path, set_micros, time_text
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Replica
 from replication.ports import Found, Message
+from replication.words import counted
 from workers.config import ConfigFile
-from workers.options import Number, OutputFile, Whole, is_text
 from workers.publish.analytics import publish_analytics
-from workers.runtime.output import counted, print_json
+from workers.runtime.options import Number, OutputFile, Whole, is_text
+from workers.runtime.output import print_json
 from workers.runtime.publishing import publish_stream
-from workers.setup.provision import require_topic
-from workers.so_far import SoFar
+from workers.runtime.so_far import SoFar
+from workers.runtime.topics import require_topic
 
 RATE_MIN, RATE_MAX = 0.001, 1_000_000.0
 SIZE_MAX = 500_000

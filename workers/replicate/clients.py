@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from replication.adapters.firestore import open_database
 from replication.adapters.otel import open_telemetry
 from replication.adapters.pubsub import open_publisher, open_subscription
-from replication.configuration.parse import Fleet
+from replication.fleet.model import Fleet
 from replication.ports import Database, Publisher, Subscription, Telemetry
 from workers.runtime.identity import version
 

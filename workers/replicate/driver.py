@@ -12,7 +12,6 @@ from typing import Any, assert_never
 from replication import metrics
 from replication.apply.batch import apply
 from replication.apply.effects import Effect
-from replication.apply.writes import Target
 from replication.effects import (
     Acknowledge,
     BatchWrite,
@@ -26,6 +25,7 @@ from replication.effects import (
     Reading,
     drive,
 )
+from replication.fleet.model import Target
 from replication.ports import Received
 from workers.replicate.clients import Clients
 from workers.replicate.observe import Observer

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from replication import metrics
-from replication.apply.writes import Target
+from replication.fleet.model import Target
 from replication.ports import Received
 from workers.replicate.clients import Clients
 from workers.replicate.driver import Driver

@@ -4,7 +4,8 @@ import importlib.metadata
 import logging
 from functools import cache
 
-from replication.configuration.parse import Fleet, Replica
+from replication.configuration.parse import Configuration
+from replication.fleet.model import Replica
 from workers.config import ConfigFile
 
 
@@ -17,15 +18,15 @@ def version() -> str:
         return "unknown"
 
 
-def introduce(log: logging.Logger, config: ConfigFile, fleet: Fleet, doing: str) -> None:
+def introduce(log: logging.Logger, config: ConfigFile, configuration: Configuration, doing: str) -> None:
     """Write the line a process starts with."""
     log.info(
         "firefleet %s, config %s (%s), %s",
         version(),
-        fleet.fingerprint,
+        configuration.fingerprint,
         config.path,
         doing,
-        extra={"version": version(), "config": fleet.fingerprint},
+        extra={"version": version(), "config": configuration.fingerprint},
     )
 
 

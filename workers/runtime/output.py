@@ -35,11 +35,6 @@ def print_json_lines(values: Iterable[Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 replica`, `2 replicas`, `1,000 changes`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print rows under their headings: folded to fit a terminal, one line for each row elsewhere.
 

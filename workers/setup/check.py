@@ -15,14 +15,17 @@ import orjson
 from rich.text import Text
 
 from replication.adapters.inspection import CloudInspection
-from replication.configuration.parse import fleet_schema
+from replication.configuration.findings import Finding, Level
+from replication.configuration.schema import fleet_schema
+from replication.configuration.soundness import diagnose_config
 from replication.errors import ConfigError
+from replication.words import counted
 from workers.config import ConfigFile
-from workers.ending import FAILED, MISUSED
-from workers.policy.laws import diagnose_policies
-from workers.runtime.output import counted, print_json, print_table
-from workers.setup.config_diagnosis import diagnose_config, diagnose_surroundings
-from workers.setup.diagnosis import Finding, Level, diagnose_cloud
+from workers.runtime.ending import FAILED, MISUSED
+from workers.runtime.loading import diagnose_surroundings
+from workers.runtime.output import print_json, print_table
+from workers.setup.diagnosis import diagnose_cloud
+from workers.setup.policies import diagnose_policies
 
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red", Level.UNKNOWN: "dim"}
 _COMMAND_WIDTH = 78
@@ -35,12 +38,16 @@ def examine(config: ConfigFile, *, offline: bool) -> tuple[list[Finding], int]:
 
     Without credentials, which is a mistake in how it was started, what the configuration says is still said.
     """
-    fleet = config.load()
-    found = [*diagnose_config(fleet), *diagnose_surroundings(fleet, config), *diagnose_policies(fleet)]
+    configuration = config.load_all()
+    found = [
+        *diagnose_config(configuration),
+        *diagnose_surroundings(configuration, config),
+        *diagnose_policies(configuration.fleet),
+    ]
     try:
         if not offline:
-            with closing(CloudInspection(fleet)) as cloud:
-                found.extend(diagnose_cloud(fleet, cloud))
+            with closing(CloudInspection(configuration.fleet)) as cloud:
+                found.extend(diagnose_cloud(configuration, cloud))
     except ConfigError as error:
         return [*found, Finding(Level.FAIL, "Google Cloud", str(error))], MISUSED
     return found, FAILED if any(each.level is Level.FAIL for each in found) else 0

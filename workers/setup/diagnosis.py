@@ -1,23 +1,23 @@
 """What `firefleet check` asks the cloud, and what each answer means: a finding, and the command that fixes it.
 
-What the configuration alone says is in `workers.setup.config_diagnosis`. Every check here asks through a port
-and judges the answer; one that cannot be asked is a finding too (`unknown`), so that a clean report never hides
-what was not looked at.
+What the configuration alone says is in `replication.configuration.soundness`. Every check here asks through a
+port and judges the answer; one that cannot be asked is a finding too (`unknown`), so that a clean report never
+hides what was not looked at.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 from replication.adapters.pubsub_admin import start_emulator
-from replication.configuration.parse import Fleet, Mode, Replica
+from replication.configuration.findings import Finding, Level
+from replication.configuration.parse import Configuration
+from replication.configuration.resources import differences, subscriptions, topics
 from replication.errors import CannotTell, ConfigError, FirefleetError, NotOnEmulators, Transient
 from replication.fleet.cloud import Cloud, FoundSubscription
+from replication.fleet.model import Fleet, Mode, Replica
 from replication.fleet.paths import parse_pattern
 from replication.ports import SubscriptionSettings
-from workers.setup.provision import differences, subscriptions, topics
 
 EMULATORS = "not asked: emulators have no locations, indexes, TTL or permissions"
 
@@ -35,37 +35,15 @@ _DATABASE_PERMISSIONS = (
 _MEMBER = "--member=serviceAccount:WORKER_ACCOUNT"
 
 
-class Level(StrEnum):
-    """How bad a finding is; `unknown` is what cannot be asked here."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `remedy` holds the commands that fix it.
-
-    `cause` is the same for findings that one thing explains, such as an emulator that is down.
-    """
-
-    level: Level
-    subject: str
-    text: str
-    remedy: tuple[str, ...] = ()
-    cause: str = ""
-
-
-def diagnose_cloud(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
+def diagnose_cloud(configuration: Configuration, cloud: Cloud) -> Iterator[Finding]:
     """What Pub/Sub, Firestore and IAM say."""
-    pubsub = list(_asked("Pub/Sub", partial(_pubsub, fleet, cloud), otherwise=Level.FAIL))
+    fleet = configuration.fleet
+    pubsub = list(_asked("Pub/Sub", partial(_pubsub, configuration, cloud), otherwise=Level.FAIL))
     yield from pubsub
     for replica in fleet.replicas.values():
         yield from _replica(fleet, replica, cloud)
     if not _is_away(pubsub, "Pub/Sub"):
-        yield from _asked("topics' roles", partial(_pubsub_roles, fleet, cloud))
+        yield from _asked("topics' roles", partial(_pubsub_roles, configuration, cloud))
     for project in sorted({replica.project for replica in fleet.replicas.values()}):
         yield from _asked(f"{project} roles", partial(_firestore_roles, project, cloud))
 
@@ -102,7 +80,8 @@ def _asked(
         yield Finding(otherwise, subject, str(error))
 
 
-def _pubsub(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
+def _pubsub(configuration: Configuration, cloud: Cloud) -> Iterator[Finding]:
+    fleet = configuration.fleet
     host = fleet.pubsub_emulator_host
     try:
         cloud.has_topic(fleet.topic)
@@ -111,12 +90,12 @@ def _pubsub(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
         text = f"no emulator answers at {host}" if host else str(error)
         yield Finding(Level.FAIL, "Pub/Sub", text, remedy)
         return
-    for topic in topics(fleet):
+    for topic in topics(configuration):
         if cloud.has_topic(topic):
             yield Finding(Level.OK, f"topic {topic}", "exists")
         else:
             yield Finding(Level.FAIL, f"topic {topic}", "is missing", ("firefleet provision",))
-    for name, wanted in subscriptions(fleet).items():
+    for name, wanted in subscriptions(configuration).items():
         yield from _subscription(fleet.project, name, wanted, cloud.subscription(name))
 
 
@@ -259,12 +238,13 @@ def _ttl(fleet: Fleet, replica: Replica, cloud: Cloud) -> Iterator[Finding]:
     )
 
 
-def _pubsub_roles(fleet: Fleet, cloud: Cloud) -> Iterator[Finding]:
-    for topic in topics(fleet):
+def _pubsub_roles(configuration: Configuration, cloud: Cloud) -> Iterator[Finding]:
+    fleet = configuration.fleet
+    for topic in topics(configuration):
         lacking = cloud.lacking_on_topic(topic, ("pubsub.topics.publish",))
         grant = f"gcloud pubsub topics add-iam-policy-binding {topic} --role=roles/pubsub.publisher"
         yield _roles(f"topic {topic} roles", lacking, f"{grant} {_MEMBER} --project={fleet.project}")
-    for name in subscriptions(fleet):
+    for name in subscriptions(configuration):
         lacking = cloud.lacking_on_subscription(name, ("pubsub.subscriptions.consume",))
         grant = f"gcloud pubsub subscriptions add-iam-policy-binding {name} --role=roles/pubsub.subscriber"
         yield _roles(f"subscription {name} roles", lacking, f"{grant} {_MEMBER} --project={fleet.project}")

@@ -12,7 +12,6 @@ import grpc
 import pytest
 
 from replication.adapters.firestore import FirestoreDatabase, open_database
-from replication.configuration.parse import Replica
 from replication.documents.wire import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
@@ -23,6 +22,7 @@ from replication.documents.wire import (
     Write,
 )
 from replication.errors import ConditionFailed, ConfigError, FirefleetError, Refused, Transient
+from replication.fleet.model import Replica
 from tests.support.polling import PATIENCE_S
 
 Code = grpc.StatusCode

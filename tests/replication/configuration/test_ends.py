@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from replication.configuration.ends import require_one_kind
-from replication.configuration.parse import Fleet
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet
 from tests.support.fleets import fleet
 
 CLOUD = fleet()

@@ -9,8 +9,10 @@ from typing import cast
 import pytest
 
 from conflict import Candidate, Custom, FieldRules, LastWriteWins, OnDelete, Policy, Precedence
-from replication.configuration.parse import Fleet, Mode, Pull, Replica, Rule, fleet_schema, parse_fleet
+from replication.configuration.parse import parse_fleet
+from replication.configuration.schema import fleet_schema
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Mode, Pull, Replica, Rule
 from tests.replication.config_files import GOOD, MISTAKES
 
 
@@ -62,7 +64,7 @@ def test_a_file_without_the_optional_keys_has_the_defaults_of_a_fleet() -> None:
     assert (fleet.drift_limit_us, fleet.tombstone_retention_us) == (300_000_000, 864_000_000_000)
     assert fleet.conflict_retention_us == 2_592_000_000_000
     assert fleet.pull == Pull(threads=4, max_messages=500)
-    assert (fleet.secret, fleet.expirations, fleet.analytics) == (None, "local", None)
+    assert (fleet.secret, fleet.expirations) == (None, "local")
 
 
 def test_every_optional_key_is_taken_over() -> None:
@@ -78,10 +80,7 @@ def test_every_optional_key_is_taken_over() -> None:
     assert (fleet.drift_limit_us, fleet.tombstone_retention_us) == (600_000_000, 1_728_000_000_000)
     assert fleet.conflict_retention_us == 86_400_000_000
     assert (fleet.pull, fleet.dead_letter_topic) == (Pull(threads=8, max_messages=1000), "graveyard")
-    assert (fleet.expirations, fleet.analytics) == (
-        "replicate",
-        {"topic": "events", "types": {"swipe": {"payload": {"target": "string"}}}},
-    )
+    assert fleet.expirations == "replicate"
     assert fleet.pubsub_emulator_host == "localhost:8085"
     assert (fleet.codec.field, fleet.codec.secret, fleet.codec.drift_limit_us) == (
         "_sync",

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from conflict.policies import Custom, FieldRules, LastWriteWins, Precedence
-from replication.configuration.parse import Fleet, Rule, parse_fleet
+from replication.configuration.analytics import parse_analytics
+from replication.configuration.parse import Configuration, parse_fleet
 from replication.fleet.fingerprint import fingerprint
+from replication.fleet.model import Fleet, Rule
 from tests.support.fleets import TEXT, fleet
 
 FLEET = fleet()
@@ -41,7 +43,6 @@ def test_it_does_not_depend_on_the_secret_or_on_where_emulators_are():
         replace(FLEET, replicas={**FLEET.replicas, "eu": replace(FLEET.replicas["eu"], database="eu2")}),
         replace(FLEET, tombstone_retention_us=1),
         replace(FLEET, expirations="replicate"),
-        replace(FLEET, analytics={"types": {}}),
     ],
 )
 def test_every_setting_that_matters_changes_it(changed: Fleet):
@@ -69,3 +70,9 @@ def test_policies_are_told_apart_by_their_parameters_and_names():
 def test_its_value_is_pinned():
     """Processes of several releases compare it: another value would say that their files differ."""
     assert fingerprint({"b": [1, "x", None], "a": {"k": True}}) == "2aa1a8fe"
+
+
+def test_the_analytics_section_changes_the_configurations_fingerprint() -> None:
+    section = parse_analytics({"types": {"swipe": {"payload": {}}}}, replicas=tuple(FLEET.replicas), topic="t")
+    assert Configuration(FLEET).fingerprint == FLEET.fingerprint
+    assert Configuration(FLEET, section).fingerprint != FLEET.fingerprint

@@ -7,7 +7,7 @@ import pytest
 from conflict.laws import LawBroken
 from conflict.policies import FieldRules, LastWriteWins, Precedence
 from conflict.resolve import Candidate, OnDelete
-from replication.simulation.prove import Unsafe, prove, simulate
+from replication.simulation import Unsafe, prove, simulate
 
 STATES = ["open", "paid", "sent"]
 EXAMPLES: list[dict[str, Any]] = [
@@ -43,13 +43,19 @@ def test_deletes_end_equal_whatever_wins(on_delete: OnDelete) -> None:
     simulate(most_viewed, EXAMPLES, on_delete=on_delete, histories=10)
 
 
-def test_it_has_decided_conflicts() -> None:
+def test_simulated_histories_contain_conflicts() -> None:
     assert simulate(most_viewed, EXAMPLES, histories=5) > 20
 
 
 def test_a_policy_that_breaks_a_law_is_told_by_the_law() -> None:
     with pytest.raises(LawBroken, match="not commutative"):
         prove(lambda a, _: a, EXAMPLES)
+
+
+def test_with_a_timer_a_slow_policy_breaks_a_law() -> None:
+    seconds = iter(range(1_000_000))
+    with pytest.raises(LawBroken, match="not quick"):
+        prove(most_viewed, EXAMPLES, timer=lambda: next(seconds))
 
 
 def test_a_policy_that_depends_on_the_order_keeps_one_document_or_the_other() -> None:

@@ -22,7 +22,7 @@ from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
 from replication.errors import Transient
 from replication.ports import Database, Found, Message, Publisher, Received, Subscription, Written
-from tests.simulation.dice import Dice
+from replication.simulation.dice import Dice
 from tests.support.analytics import T0, TYPES, Counts, schema, settings, stored
 from tests.support.analytics_worker import HandWorker, Impatient
 from workers.analytics.clients import AnalyticsClients

@@ -30,14 +30,14 @@ from tests.support.polling import PATIENCE_S
 from workers.cli import main
 from workers.demo.command import choose
 from workers.demo.in_memory import EmbeddedFleet
-from workers.demo.meters import CHANGES, LAG, Buckets, Flow, Meters
-from workers.demo.otlp import PATH, build_app
 from workers.demo.proof import why
 from workers.demo.report import difference_text
 from workers.demo.run import Frame, Stage
 from workers.demo.shop import ShopWrite, Trade, Verb, Writer, plan_season
 from workers.demo.view import LiveView, PlainView
 from workers.local.emulators import Missing
+from workers.local.meters import CHANGES, LAG, Buckets, Flow, Meters
+from workers.local.otlp import PATH, build_app
 from workers.runtime.serving import ServerThread
 
 REPLICAS = ("eu", "us", "apac")

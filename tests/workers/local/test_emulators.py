@@ -15,9 +15,9 @@ import pytest
 
 from replication.adapters.firestore import open_database
 from replication.adapters.rpc import open_channel
-from replication.configuration.parse import Replica
 from replication.documents.wire import Write
 from replication.errors import Transient
+from replication.fleet.model import Replica
 from tests.support.polling import PATIENCE_S, eventually
 from workers.local.emulators import (
     FirestoreEmulator,
@@ -27,7 +27,7 @@ from workers.local.emulators import (
     free_port,
     locate,
 )
-from workers.setup.provision import register_trigger, trigger_id
+from workers.runtime.triggers import register_trigger, trigger_id
 
 
 def listens(port: int) -> bool:

@@ -17,9 +17,9 @@ from replication.adapters.pubsub import PubsubAdmin, open_subscription
 from replication.changes.decode import Change, decode
 from replication.changes.envelope import Kind
 from replication.configuration.ends import FIRESTORE_VARIABLE, PUBSUB_VARIABLE
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
 from replication.documents.wire import Document
 from replication.errors import ConfigError, Transient
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 from replication.ports import Message, SubscriptionSettings
 from tests.support.polling import eventually
 from workers.cli import main

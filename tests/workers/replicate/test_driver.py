@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from replication.adapters.memory import MemoryDatabase, MemoryTopic
-from replication.apply.writes import Target
 from replication.effects import Expired
 from replication.errors import Transient
+from replication.fleet.model import Target
 from replication.ports import Message, Received
 from tests.support.fleets import NOW, document, fleet, message, text
 from tests.support.polling import eventually

@@ -52,7 +52,7 @@ def test_a_replica_is_described_with_its_database_and_where_that_is(config: Conf
             "replicating to eu (database app-eu of my-project, emulator {host}) from changes-eu, 4 pullers",
         ),
         (
-            ("analytics", "--replica", "eu", "--threads", "3"),
+            ("analytics", "run", "--replica", "eu", "--threads", "3"),
             "writing analytics events to eu (database app-eu of my-project, emulator {host}) "
             "from analytics-eu, 3 pullers",
         ),
@@ -65,7 +65,7 @@ def test_a_replica_is_described_with_its_database_and_where_that_is(config: Conf
 def test_a_process_says_first_what_it_is_and_then_of_each_trouble_one_line(
     config: ConfigFile, tmp_path: Path, command: tuple[str, ...], doing: str
 ):
-    fleet, log = config.load(), tmp_path / "log"
+    configuration, log = config.load_all(), tmp_path / "log"
     arguments = ["-m", "firefleet", "--config", str(config.path), *command]
     with log.open("wb") as written:
         process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=written)
@@ -77,9 +77,9 @@ def test_a_process_says_first_what_it_is_and_then_of_each_trouble_one_line(
     finally:
         process.kill()
     told = lines(log)
-    start = f"firefleet {version()}, config {fleet.fingerprint} ({config.path}), "
+    start = f"firefleet {version()}, config {configuration.fingerprint} ({config.path}), "
     assert told[0]["message"].startswith(start + doing.format(host=fleet.replica("eu").emulator_host))
-    assert (told[0]["version"], told[0]["config"]) == (version(), fleet.fingerprint)
+    assert (told[0]["version"], told[0]["config"]) == (version(), configuration.fingerprint)
     troubles = [line["message"] for line in told if "cannot be reached" in line["message"]]
     assert len(troubles) == wanted - 1
     assert all(text.startswith("Pub/Sub cannot be reached (0 ") for text in troubles)

@@ -10,14 +10,16 @@ from click.testing import CliRunner, Result
 
 from conflict.policies import LastWriteWins, Precedence
 from conflict.resolve import OnDelete, Policy
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
+from replication.configuration.findings import Finding, Level
+from replication.configuration.parse import Configuration
+from replication.configuration.resources import subscriptions, topics
+from replication.configuration.soundness import diagnose_config
 from replication.errors import CannotTell, FirefleetError, Transient
 from replication.fleet.cloud import FoundSubscription
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 from workers.cli import main
 from workers.local.emulators import FirestoreEmulator, PubsubEmulator
-from workers.setup.config_diagnosis import diagnose_config
-from workers.setup.diagnosis import Finding, Level, diagnose_cloud
-from workers.setup.provision import subscriptions, topics
+from workers.setup.diagnosis import diagnose_cloud
 
 DAY_US = 86_400 * 1_000_000
 FLEET = Fleet(
@@ -38,11 +40,11 @@ OWN = {"_repl_tombstones", "_repl_conflicts", "_repl_bodies"}
 class MadeUpCloud:
     """A `Cloud` in which everything is as it must be, unless it is told otherwise."""
 
-    topics: set[str] = field(default_factory=lambda: set(topics(FLEET)))
+    topics: set[str] = field(default_factory=lambda: set(topics(Configuration(FLEET))))
     subscriptions: dict[str, FoundSubscription] = field(
         default_factory=lambda: {
             name: FoundSubscription(settings=wanted, ordered=False)
-            for name, wanted in subscriptions(FLEET).items()
+            for name, wanted in subscriptions(Configuration(FLEET)).items()
         }
     )
     place: str = "europe-west1"
@@ -95,7 +97,7 @@ class MadeUpCloud:
 
 def findings(cloud: MadeUpCloud, *, fleet: Fleet = FLEET) -> list[Finding]:
     # Without the warning of every fleet of one replica, as these are.
-    found = [*diagnose_config(fleet), *diagnose_cloud(fleet, cloud)]
+    found = [*diagnose_config(Configuration(fleet)), *diagnose_cloud(Configuration(fleet), cloud)]
     return [each for each in found if each.subject != "replicas"]
 
 
@@ -190,17 +192,17 @@ def test_what_must_be_created_anew_has_no_second_remedy() -> None:
 
 
 def test_a_fleet_of_one_replica_warns() -> None:
-    [warning] = [each for each in diagnose_config(FLEET) if each.subject == "replicas"]
+    [warning] = [each for each in diagnose_config(Configuration(FLEET)) if each.subject == "replicas"]
     assert (warning.level, warning.text) == (Level.WARN, "only one: there is nowhere to replicate to")
     other = Replica(id="us", project="q", database="app-us", location="us-central1")
     two = replace(FLEET, replicas={**FLEET.replicas, "us": other})
-    assert "replicas" not in [each.subject for each in diagnose_config(two)]
+    assert "replicas" not in [each.subject for each in diagnose_config(Configuration(two))]
 
 
 def test_durations_are_printed_as_they_are_written() -> None:
     [found] = [
         each
-        for each in diagnose_config(replace(FLEET, tombstone_retention_us=DAY_US // 24))
+        for each in diagnose_config(Configuration(replace(FLEET, tombstone_retention_us=DAY_US // 24)))
         if each.subject == "tombstone_retention"
     ]
     assert found.text.startswith("1h, but events can come back for 8d (subscriptions, then Eventarc)")
@@ -219,7 +221,7 @@ def test_tombstones_must_outlive_seven_days_of_subscription_and_one_of_eventarc(
     days: int, level: Level
 ) -> None:
     fleet = replace(FLEET, tombstone_retention_us=days * DAY_US)
-    [found] = [each for each in diagnose_config(fleet) if each.subject == "tombstone_retention"]
+    [found] = [each for each in diagnose_config(Configuration(fleet)) if each.subject == "tombstone_retention"]
     assert found.level is level
     assert bool(found.remedy) is (level is Level.FAIL)
 
@@ -413,6 +415,6 @@ def test_a_policy_that_deletes_make_unlawful_is_warned_of(
     on_delete: OnDelete, policy: Policy, warned: bool
 ) -> None:
     rule = Rule(match="{document=**}", policy=policy, on_delete=on_delete)
-    found = diagnose_config(replace(FLEET, rules=(rule,)))
+    found = diagnose_config(Configuration(replace(FLEET, rules=(rule,))))
     levels = [each.level for each in found if each.subject == "collections: {document=**}"]
     assert levels == [Level.WARN] * warned

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from replication.adapters.firestore import open_database
 from replication.adapters.pubsub_admin import PubsubAdmin
-from replication.configuration.parse import Replica
 from replication.documents.wire import Document, Write
+from replication.fleet.model import Replica
 from replication.ports import SubscriptionSettings
 from tests.support.polling import PATIENCE_S
 from workers.cli import main

@@ -9,8 +9,8 @@ from typing import Any
 
 from conflict.laws import LawBroken, assert_lawful
 from conflict.policies import FieldRules, LastWriteWins, Precedence
-from replication.configuration.parse import Fleet, Rule
-from workers.setup.diagnosis import Finding, Level
+from replication.configuration.findings import Finding, Level
+from replication.fleet.model import Fleet, Rule
 
 EXAMPLES: tuple[dict[str, Any], ...] = (
     {"status": "open", "count": 1, "tags": ["a"]},

@@ -8,19 +8,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from replication.configuration.parse import Fleet, Mode, Replica, Rule
+from replication.configuration.analytics import Analytics, parse_analytics
+from replication.configuration.findings import Finding, Level
+from replication.configuration.parse import Configuration
+from replication.configuration.soundness import diagnose_config
 from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Mode, Replica, Rule
 from workers.cli import main
 from workers.config import ConfigFile
-from workers.setup.config_diagnosis import diagnose_config, diagnose_surroundings, load_for_work
-from workers.setup.diagnosis import Finding, Level
+from workers.runtime.loading import diagnose_surroundings, load_for_work
 
 ROOT = Path(__file__).parents[2]
 HOUR_US = 3_600 * 1_000_000
 EU = Replica(id="eu", project="p", database="app-eu", location="europe-west1")
 CATCH_ALL = Rule(match="{document=**}")
 FLEET = Fleet(project="p", topic="changes", secret=b"0123456789abcdef", replicas={"eu": EU}, rules=(CATCH_ALL,))
-ANALYTICS = {"types": {"swipe": {"payload": {"target": "string"}}}}
+ANALYTICS = parse_analytics(
+    {"types": {"swipe": {"payload": {"target": "string"}}}}, replicas=("eu",), topic="changes"
+)
 ON_EMULATORS = replace(
     FLEET, pubsub_emulator_host="127.0.0.1:1", replicas={"eu": replace(EU, emulator_host="127.0.0.1:2")}
 )
@@ -32,8 +37,9 @@ replicas: {eu: {database: app-eu, location: europe-west1}}
 """
 
 
-def about(subject: str, fleet: Fleet) -> Finding:
-    [found] = [each for each in diagnose_config(fleet) if each.subject == subject]
+def about(subject: str, fleet: Fleet, *, analytics: Analytics | None = None) -> Finding:
+    configuration = Configuration(fleet, analytics)
+    [found] = [each for each in diagnose_config(configuration) if each.subject == subject]
     return found
 
 
@@ -47,7 +53,7 @@ def written(folder: Path, text: str = TEXT, *, mode: int = 0o600) -> Path:
 
 def beside(path: Path, **environment: str) -> Mapping[str, Finding]:
     config = ConfigFile(path, environment)
-    return {each.subject: each for each in diagnose_surroundings(config.load(), config)}
+    return {each.subject: each for each in diagnose_surroundings(config.load_all(), config)}
 
 
 def test_a_fleet_in_the_cloud_needs_a_secret_and_is_warned_of_adding_one_late():
@@ -81,13 +87,13 @@ def test_a_rule_for_firefleets_own_collections_warns(match: str):
 
 def test_analytics_that_a_rule_replicates_fail_with_the_rule_to_add():
     rules = (Rule(match="orders/{order}"), CATCH_ALL)
-    found = about("analytics.collection", replace(FLEET, rules=rules, analytics=ANALYTICS))
+    found = about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS)
     assert found.level is Level.FAIL
     assert found.remedy[-1] == '- {match: "analytics_events/{event}", mode: local}'
 
 
 def test_the_example_of_the_documentation_is_sound(tmp_path: Path):
-    [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "ANALYTICS.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"```yaml[^\n]*\n(.*?)```", (ROOT / "ANALYTICS.md").read_text(), re.DOTALL)
     (tmp_path / "fleet.secret").write_text("0123456789abcdef")
     (tmp_path / "fleet.yaml").write_text(TEXT + example)
     fleet = load_for_work(ConfigFile(tmp_path / "fleet.yaml", {}))
@@ -97,12 +103,12 @@ def test_the_example_of_the_documentation_is_sound(tmp_path: Path):
 @pytest.mark.parametrize("match", ["analytics_events/{event}", "analytics_events/{rest=**}", "{document=**}"])
 def test_analytics_that_stay_at_their_replica_are_fine(match: str):
     rules = (Rule(match=match, mode=Mode.LOCAL), CATCH_ALL)
-    assert about("analytics.collection", replace(FLEET, rules=rules, analytics=ANALYTICS)).level is Level.OK
+    assert about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS).level is Level.OK
 
 
 def test_a_local_rule_after_the_one_that_matches_first_is_no_help():
     rules = (Rule(match="{any}/{event}"), Rule(match="analytics_events/{event}", mode=Mode.LOCAL), CATCH_ALL)
-    found = about("analytics.collection", replace(FLEET, rules=rules, analytics=ANALYTICS))
+    found = about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS)
     assert found.level is Level.FAIL
     assert found.remedy[0].endswith("before the rule for {any}/{event}:")
 
@@ -126,7 +132,7 @@ def test_a_mistyped_location_warns(location: str, hint: str):
 )
 def test_a_regions_or_multi_regions_name_is_fine(location: str):
     fleet = replace(FLEET, replicas={"eu": replace(EU, location=location)})
-    assert not [each for each in diagnose_config(fleet) if each.subject == "eu location"]
+    assert not [each for each in diagnose_config(Configuration(fleet)) if each.subject == "eu location"]
 
 
 @pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o400, Level.OK), (0o640, Level.WARN)])
@@ -153,13 +159,13 @@ def test_work_starts_with_a_sound_configuration_and_is_refused_with_the_text_of_
     unsound = ConfigFile(written(tmp_path, TEXT + "tombstone_retention: 1h\n"), {})
     with pytest.raises(ConfigError) as refused:
         load_for_work(unsound)
-    [failure] = [each for each in diagnose_config(unsound.load()) if each.level is Level.FAIL]
+    [failure] = [each for each in diagnose_config(unsound.load_all()) if each.level is Level.FAIL]
     assert str(refused.value) == f"{unsound.path}: tombstone_retention: {failure.text}\n    {failure.remedy[0]}"
 
 
 @pytest.mark.parametrize(
     "command",
-    [["capture", "--port", "0"], ["replicate", "--replica", "eu"], ["analytics", "--replica", "eu"]],
+    [["capture", "--port", "0"], ["replicate", "--replica", "eu"], ["analytics", "run", "--replica", "eu"]],
 )
 def test_no_process_starts_with_what_check_calls_a_failure(command: list[str], tmp_path: Path):
     path = written(tmp_path, TEXT.replace("secret_file: fleet.secret\n", ""))

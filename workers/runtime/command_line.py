@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from workers.ending import end, open_missing_streams
-from workers.options import NamedOption
+from workers.runtime.ending import end, open_missing_streams
+from workers.runtime.options import NamedOption
 
 
 def _read_config_from(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
@@ -105,7 +105,7 @@ def _takes(command: click.Command, option: str) -> bool:
 
 
 class CommandLine(CommandGroup):
-    """The outermost group: runs a command and ends the process as `workers.ending` says."""
+    """The outermost group: runs a command and ends the process as `workers.runtime.ending` says."""
 
     def main(
         self,

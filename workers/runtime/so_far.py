@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from replication.errors import FirefleetError, Interrupted
-from workers.runtime.output import counted
+from replication.words import counted
 
 
 class SoFar:

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from replication.errors import FirefleetError, Interrupted
 from workers.cli import COMMANDS, main
-from workers.ending import end
-from workers.so_far import SoFar
+from workers.runtime.ending import end
+from workers.runtime.so_far import SoFar
 
 FIREFLEET = [sys.executable, "-m", "workers"]
 SECONDS = 60

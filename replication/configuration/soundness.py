@@ -10,19 +10,17 @@ from collections.abc import Iterator
 
 from conflict.policies import LastWriteWins
 from conflict.resolve import OnDelete
+from replication.configuration.findings import Finding, Level
 from replication.configuration.fleet import duration_text
-from replication.configuration.parse import Fleet, Mode
+from replication.configuration.parse import Configuration
+from replication.configuration.resources import subscriptions
 from replication.documents.wire import MICROS
-from replication.errors import ConfigError
+from replication.fleet.model import Fleet, Mode
 from replication.fleet.paths import parse_pattern
-from workers.config import ConfigFile
-from workers.runtime.output import counted
-from workers.setup.diagnosis import Finding, Level
-from workers.setup.provision import analytics_of, subscriptions
+from replication.words import counted
 
 EVENTARC_RETRY_SECONDS = 24 * 3_600
 """How long Eventarc tries to deliver an event: https://cloud.google.com/eventarc/docs/retry-events."""
-READABLE_BY_OTHERS = 0o077
 
 _AREAS = ("africa", "asia", "australia", "europe", "me", "northamerica", "southamerica", "us")
 _SIDES = ("north", "south", "east", "west", "central", "northeast", "northwest", "southeast", "southwest")
@@ -31,8 +29,9 @@ _REGION = re.compile(rf"({'|'.join(_AREAS)})-({'|'.join(_SIDES)})[0-9]{{1,2}}|(n
 release."""
 
 
-def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
+def diagnose_config(configuration: Configuration) -> Iterator[Finding]:
     """What the configuration alone says."""
+    fleet = configuration.fleet
     contents = f"{counted(len(fleet.replicas), 'replica')}, {counted(len(fleet.rules), 'rule')}"
     yield Finding(Level.OK, "config", contents)
     if len(fleet.replicas) == 1:
@@ -42,52 +41,21 @@ def diagnose_config(fleet: Fleet) -> Iterator[Finding]:
             "only one: there is nowhere to replicate to",
             ("# in the config, under replicas: add a database in another region",),
         )
-    yield _retention(fleet)
+    yield _retention(configuration)
     yield from _secret(fleet)
     yield from _deletes_under_policies(fleet)
     yield from _reserved_collections(fleet)
-    yield from _replicated_analytics(fleet)
+    yield from _replicated_analytics(configuration)
     yield from _locations(fleet)
 
 
-def diagnose_surroundings(fleet: Fleet, config: ConfigFile) -> Iterator[Finding]:
-    """What the files and the environment beside the configuration say, on this machine."""
-    if fleet.secret_file is not None:
-        yield from _readable_secret(fleet.secret_file, config)
-    if (analytics := analytics_of(fleet)) is not None and analytics.warehouse is not None:
-        name = analytics.warehouse.key_env
-        if name is not None and not config.environment.get(name):
-            yield Finding(
-                Level.WARN,
-                "analytics.warehouse.key_env",
-                f"{name} is not set here; an analytics worker does not start without it",
-                (
-                    "# make one key for all analytics workers, and keep it: pseudonyms follow from it",
-                    f'export {name}="$(openssl rand -hex 32)"',
-                ),
-            )
-
-
-def load_for_work(config: ConfigFile) -> Fleet:
-    """Load the configuration for a process that is about to change data.
-
-    Raises `ConfigError` with all that `firefleet check` calls a failure of the configuration.
-    """
-    fleet = config.load()
-    failures = [each for each in diagnose_config(fleet) if each.level is Level.FAIL]
-    if failures:
-        raise ConfigError("\n".join(_told(each, config) for each in failures))
-    return fleet
-
-
-def _told(finding: Finding, config: ConfigFile) -> str:
-    return "\n    ".join([f"{config.path}: {finding.subject}: {finding.text}", *finding.remedy])
-
-
-def _retention(fleet: Fleet) -> Finding:
+def _retention(configuration: Configuration) -> Finding:
     """A tombstone must outlive the latest redelivery, else a late event brings a deleted document back."""
+    fleet = configuration.fleet
     kept = fleet.tombstone_retention_us // MICROS
-    redelivered = max(wanted.retention for wanted in subscriptions(fleet).values()) + EVENTARC_RETRY_SECONDS
+    redelivered = (
+        max(wanted.retention for wanted in subscriptions(configuration).values()) + EVENTARC_RETRY_SECONDS
+    )
     if kept > redelivered:
         return Finding(Level.OK, "tombstone_retention", duration_text(fleet.tombstone_retention_us))
     return Finding(
@@ -116,21 +84,6 @@ def _secret(fleet: Fleet) -> Iterator[Finding]:
             "# and in the config: secret_file: fleet.secret",
         ),
     )
-
-
-def _readable_secret(name: str, config: ConfigFile) -> Iterator[Finding]:
-    path = config.path.parent / name
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as error:
-        # It was read a moment ago: whoever changes it now should know.
-        yield Finding(Level.WARN, "secret_file", f"cannot look at {path} ({error.strerror})")
-        return
-    if mode & READABLE_BY_OTHERS:
-        text = f"{path} has mode {mode:04o}: other users of this machine can read it, and forge versions"
-        yield Finding(Level.WARN, "secret_file", text, (f"chmod 600 {path}",))
-    else:
-        yield Finding(Level.OK, "secret_file", f"{name}, readable by its owner alone")
 
 
 def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
@@ -164,9 +117,10 @@ def _reserved_collections(fleet: Fleet) -> Iterator[Finding]:
             )
 
 
-def _replicated_analytics(fleet: Fleet) -> Iterator[Finding]:
+def _replicated_analytics(configuration: Configuration) -> Iterator[Finding]:
     """Analytics documents belong to their region: a rule that replicates them multiplies every write."""
-    if (analytics := analytics_of(fleet)) is None:
+    fleet, analytics = configuration.fleet, configuration.analytics
+    if analytics is None:
         return
     stored = parse_pattern(f"{analytics.collection}/{{event}}")
     decides = next((rule for rule in fleet.rules if parse_pattern(rule.match).covers(stored)), None)
