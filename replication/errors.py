@@ -8,6 +8,7 @@
     ├── ConditionFailed        a write rested on a state that has changed since: read and decide again
     ├── Refused                the database will never take this write: bisect, then dead-letter
     └── CannotTell             the cloud does not answer this question: a finding of `firefleet check`
+        └── NotOnEmulators     an emulator has nothing of the kind
 
 A module whose errors no one else handles derives its own from these: `Expired` (`apply.effects`), `PackError`
 (`analytics.packing`), `BodyTooLarge` and `BodyTooSlow` (`workers.runtime.serving`), `Missing` and `StartFailed`

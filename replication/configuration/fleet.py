@@ -97,7 +97,9 @@ class Spelled:
     def check(self, value: str) -> str:
         """The value, if it matches; raises `ValueError`."""
         if not re.fullmatch(self.pattern, value):
-            raise ValueError(f"'{value}' cannot be used here; {self.remedy}")
+            # An argument that is not UTF-8 reaches Python with surrogates, which no text may hold.
+            shown = value.encode(errors="backslashreplace").decode()
+            raise ValueError(f"'{shown}' cannot be used here; {self.remedy}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

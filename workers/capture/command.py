@@ -41,9 +41,9 @@ def command(config: ConfigFile, *, host: str, port: int) -> None:
     telemetry = open_telemetry(service="firefleet-capture", version=version())
     replicas = ", ".join(described(replica) for replica in fleet.replicas.values())
     doing = f"capturing on port {bound.getsockname()[1]} from {replicas}, publishing to {fleet.topic}"
-    introduce(logger, config, configuration, doing)
     try:
-        run_until_signalled(build_app(fleet, databases, publisher, telemetry), bound)
+        app = build_app(fleet, databases, publisher, telemetry)
+        run_until_signalled(app, bound, started=lambda: introduce(logger, config, configuration, doing))
     finally:
         closers = {f"database {replica}": database.close for replica, database in databases.items()}
         flush = partial(telemetry.close, timeout=CLOSE_S_MAX)

@@ -14,13 +14,14 @@ from replication.simulation.prove import HISTORIES, ORDERS, simulate
 from replication.simulation.trial import Unsafe
 from workers.config import load_custom
 from workers.policy.examples import read_examples
+from workers.runtime.command_line import CommandGroup
 from workers.runtime.output import print_json
 
 LAWS = ("total", "pure", "deterministic", "commutative", "idempotent", "associative", "quick")
 """In the order in which `conflict.laws` checks them."""
 
 
-@click.group("policy")
+@click.group("policy", cls=CommandGroup)
 def command() -> None:
     """Work with an application's own conflict policies."""
 

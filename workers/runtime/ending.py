@@ -43,9 +43,10 @@ class Ending:
 
 def end(run: Callable[[], Any], *, as_json: bool) -> int:
     """Run a command, say its last words, and return its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # A terminal or pipe of another encoding gets question marks for what it cannot show.
-        sys.stdout.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal or pipe cannot show is replaced: text of another encoding, arguments that are no text.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     ending = _ending(run)
     if ending.text:
         with contextlib.suppress(OSError, ValueError):

@@ -159,10 +159,17 @@ class ServerThread:
             self._server.settled.set()
 
 
-def run_until_signalled(app: ASGIApp, bound: socket.socket) -> None:
-    """Serve in the main thread until SIGTERM or SIGINT; returns when what was in flight has been answered."""
-    with _signals_end_quietly():
-        Server(app).run(sockets=[bound])
+def run_until_signalled(
+    app: ASGIApp, bound: socket.socket, *, started: Callable[[], None] = lambda: None
+) -> None:
+    """Serve in the main thread until SIGTERM or SIGINT; returns when what was in flight has been answered.
+
+    Calls `started` once a signal ends it cleanly, before it serves.
+    """
+    server = Server(app)
+    with _signals_end(server):
+        started()
+        server.run(sockets=[bound])
 
 
 def close_within(seconds: float, closers: Mapping[str, Callable[[], None]]) -> None:
@@ -178,13 +185,14 @@ def close_within(seconds: float, closers: Mapping[str, Callable[[], None]]) -> N
 
 
 @contextlib.contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    # uvicorn raises the signal that ended it again when it is done, which would end the process with a failure;
-    # here the caller still has to flush, and exits with 0.
-    def ignore(_number: int, _frame: FrameType | None) -> None:
-        pass
+def _signals_end(server: Server) -> Iterator[None]:
+    # uvicorn handles signals only while it serves, and raises the one that ended it again when it is done, which
+    # would end the process with a failure. A signal that comes earlier must not be lost, and the caller still has
+    # to flush, and exits with 0.
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
 
-    previous = {number: signal.signal(number, ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

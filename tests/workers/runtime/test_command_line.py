@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from replication.errors import FirefleetError, Interrupted
 from workers.cli import COMMANDS, main
+from workers.local.emulators import programs
 from workers.runtime.ending import end
 from workers.runtime.so_far import SoFar
 
@@ -76,6 +77,17 @@ EVERY_OPTION = [
 ]
 NO_CONFIG = ("--config", "/nonexistent/fleet.yaml")
 """So that what survives its option's check goes no further."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a value names as a file is made in a folder of its own; without Java no emulator starts."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("JAVA_HOME", "/nonexistent")
+    programs.cache_clear()
+    yield
+    programs.cache_clear()
 
 
 def run(*arguments: str, **options: object) -> Result:

@@ -78,7 +78,9 @@ def test_a_process_says_first_what_it_is_and_then_of_each_trouble_one_line(
         process.kill()
     told = lines(log)
     start = f"firefleet {version()}, config {configuration.fingerprint} ({config.path}), "
-    assert told[0]["message"].startswith(start + doing.format(host=fleet.replica("eu").emulator_host))
+    assert told[0]["message"].startswith(
+        start + doing.format(host=configuration.fleet.replica("eu").emulator_host)
+    )
     assert (told[0]["version"], told[0]["config"]) == (version(), configuration.fingerprint)
     troubles = [line["message"] for line in told if "cannot be reached" in line["message"]]
     assert len(troubles) == wanted - 1

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.error import URLError
 
 import pytest
@@ -19,13 +19,15 @@ from workers.runtime.serving import listen
 class Worker:
     """Works until it is stopped; `log` has what was asked of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: Callable[[], None] = lambda: None) -> None:
+        self._started = started
         self.progress = Progress(time.monotonic)
         self.stopped = threading.Event()
         self.log: list[str] = []
 
     def start(self) -> None:
         self.log.append("start")
+        self._started()
 
     def stop(self) -> None:
         self.log.append("stop")
@@ -49,13 +51,12 @@ def _handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_worker_and_its_end_is_waited_for(number: signal.Signals) -> None:
-    worker = Worker()
-    run_worker(worker, health_port=None, started=lambda: signal.raise_signal(number))
+    worker = Worker(lambda: signal.raise_signal(number))
+    run_worker(worker, health_port=None)
     assert worker.log == ["start", "stop", "join"]
 
 
 def test_health_is_served_while_it_runs_and_not_afterwards() -> None:
-    worker = Worker()
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/live"
@@ -66,7 +67,8 @@ def test_health_is_served_while_it_runs_and_not_afterwards() -> None:
             statuses.append(answer.status)
         worker.stop()
 
-    run_worker(worker, health_port=port, started=look)
+    worker = Worker(look)
+    run_worker(worker, health_port=port)
     assert statuses == [200]
     with pytest.raises(URLError):
         urllib.request.urlopen(url, timeout=10)
@@ -75,5 +77,5 @@ def test_health_is_served_while_it_runs_and_not_afterwards() -> None:
 def test_a_taken_port_is_an_error_before_the_worker_starts() -> None:
     worker = Worker()
     with listen("0.0.0.0", 0) as taken, pytest.raises(ConfigError, match="--health-port"):
-        run_worker(worker, health_port=taken.getsockname()[1], started=worker.stop)
+        run_worker(worker, health_port=taken.getsockname()[1])
     assert worker.log == []
