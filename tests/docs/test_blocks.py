@@ -138,10 +138,6 @@ def definitions(block: Block) -> dict[str, Any]:
 
 # Commands
 
-COMING = {"dev", "init", "probe", "explain", "policy", "analytics run"}
-"""Documented before they are built: skipped until they are there, and tested from then on."""
-
-
 COMMAND = re.compile(r"(?:^|[;&|] *|do )(?:\S*/)?(firefleet [a-z-].*)")
 
 
@@ -180,8 +176,6 @@ def resolve(arguments: list[str], *, whole: bool) -> None:
         if not (isinstance(command, click.Group) and rest):
             break
         found = command.get_command(context, rest[0])
-        if found is None and f"{context.command_path} {rest[0]}".removeprefix("firefleet ") in COMING:
-            pytest.skip(f"{context.command_path} {rest[0]} is not in this build")
         if found is None:
             raise click.UsageError(f"no command {rest[0]!r} in {context.command_path}")
         command, arguments = found, rest[1:]

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replication.changes.classify import classify, needs_tombstone
 
 from conflict.version import Version
 from replication.adapters.memory import Change, MemoryDatabase
 from replication.adapters.memory_documents import stored_size
-from replication.apply.batch import addressed, apply
-from replication.apply.effects import Acknowledge, BatchWrite, Commit, Observe, Publish, Read, Reading
-from replication.changes.events import parse_event
+from replication.apply.batch import apply
+from replication.changes.capture import Dropped, ReadTombstone, Why, capture, run_capture
 from replication.documents.metadata import Meta, MetadataCodec, digest_of
 from replication.documents.wire import MICROS, Document, Value
+from replication.effects import Acknowledge, BatchWrite, Commit, Observe, Publish, Read, Reading
+from replication.fleet.addressing import addressed
 from replication.fleet.model import Fleet, Replica, Rule, Target
-from replication.ports import Message, Received
+from replication.ports import Found, Message, Received
 
 PAGE = Path(__file__).parents[2] / "docs" / "costs.md"
 PATH = "orders/1"
@@ -54,18 +54,17 @@ class CountingFleet:
             self._capture(*self._events.pop(0))
         return self.counts
 
-    def _capture(self, replica: str, change: Change) -> None:
-        event = parse_event(change.body, change.headers)
-        if event.unchanged:
+    def _capture(self, change: Change) -> None:
+        result = run_capture(capture(change.body, change.headers, self._fleet), self._tombstone)
+        if isinstance(result, Dropped) and result.why is Why.UNCHANGED:
             return  # emulators report guards that changed nothing; Firestore does not
         self.counts["events"] += 1
-        found = None
-        if (path := needs_tombstone(event, self._fleet)) is not None:
-            self.counts["tombstones read by capture"] += 1
-            [found] = self.databases[replica].read([path], timeout=0)
-        message = classify(event, self._fleet, found)
-        if message is not None:
-            self._publish(message)
+        if isinstance(result, Message):
+            self._publish(result)
+
+    def _tombstone(self, wanted: ReadTombstone) -> Found:
+        self.counts["tombstones read by capture"] += 1
+        return self.databases[wanted.replica].read([wanted.path], timeout=0)[0]
 
     def _publish(self, message: Message) -> None:
         self.counts["published"] += 1

@@ -52,7 +52,13 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
-    light = ["workers.cli", "workers.runtime.command_line", "workers.runtime.ending", "workers.runtime.options"]
+    light = [
+        "workers.cli",
+        "workers.runtime",
+        "workers.runtime.command_line",
+        "workers.runtime.ending",
+        "workers.runtime.options",
+    ]
     assert str(light) in done.stdout
 
 

@@ -186,9 +186,9 @@ def close_within(seconds: float, closers: Mapping[str, Callable[[], None]]) -> N
 
 @contextlib.contextmanager
 def _signals_end(server: Server) -> Iterator[None]:
-    # uvicorn handles signals only while it serves, and raises the one that ended it again when it is done, which
-    # would end the process with a failure. A signal that comes earlier must not be lost, and the caller still has
-    # to flush, and exits with 0.
+    # uvicorn handles signals only while it serves. At its end it raises the one that ended it again, which would
+    # end the process with a failure. Here a signal that comes earlier is not lost, and the caller still flushes
+    # and exits with 0.
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 

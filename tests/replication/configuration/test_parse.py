@@ -13,7 +13,7 @@ from replication.configuration.parse import parse_fleet
 from replication.configuration.schema import fleet_schema
 from replication.errors import ConfigError
 from replication.fleet.model import Fleet, Mode, Pull, Replica, Rule
-from tests.replication.config_files import GOOD, MISTAKES
+from tests.support.config_files import GOOD, MISTAKES
 
 
 def read_secret(name: str) -> bytes:

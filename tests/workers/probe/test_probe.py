@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from replication.changes.classify import classify, needs_tombstone
 
 from replication.adapters.memory import Change, MemoryDatabase, MemoryTopic
-from replication.apply.batch import addressed
-from replication.changes.events import parse_event
+from replication.changes.capture import ReadTombstone, capture, run_capture
 from replication.errors import ConfigError, Transient
+from replication.fleet.addressing import addressed
 from replication.fleet.model import Fleet, Mode, Replica, Rule, Target
-from replication.ports import Found
+from replication.ports import Found, Message
 from replication.probe import Cause, Evidence, check_collection, missing, pairs
 from tests.support.polling import eventually
 from workers.cli import main
@@ -106,15 +105,16 @@ def running(
         for name in fleet.replicas
     }
 
-    def captured(replica: str, change: Change) -> None:
-        event = parse_event(change.body, change.headers)
-        wanted = needs_tombstone(event, fleet)
-        found = databases[replica].read([wanted], timeout=1)[0] if wanted else None
-        if (message := classify(event, fleet, found)) is not None:
-            topic.publish(message)
+    def tombstone(wanted: ReadTombstone) -> Found:
+        return databases[wanted.replica].read([wanted.path], timeout=1)[0]
+
+    def captured(change: Change) -> None:
+        result = run_capture(capture(change.body, change.headers, fleet), tombstone)
+        if isinstance(result, Message):
+            topic.publish(result)
 
     for name in triggers if triggers is not None else tuple(fleet.replicas):
-        databases[name].on_change(partial(captured, name))
+        databases[name].on_change(captured)
     with ExitStack() as stack:
         for name in workers if workers is not None else tuple(fleet.replicas):
             subscription = topic.subscription(name, filter=partial(addressed, replica=name))

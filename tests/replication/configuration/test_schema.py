@@ -11,7 +11,7 @@ from conflict import LastWriteWins
 from replication.configuration.parse import parse_fleet
 from replication.configuration.schema import fleet_schema
 from replication.errors import ConfigError
-from tests.replication.config_files import GOOD, MISTAKES
+from tests.support.config_files import GOOD, MISTAKES
 
 SCHEMA = fleet_schema()
 

@@ -23,7 +23,8 @@ def test_check_finds_nothing_wrong_with_what_it_writes(config: Path) -> None:
     assert run(config, "init").exit_code == 0
     checked = run(config, "check", "--offline")
     assert checked.exit_code == 0, checked.output
-    assert " 0 warn, 0 fail" in checked.stdout
+    assert "warn" not in checked.stdout
+    assert "fail" not in checked.stdout
     assert [*ConfigFile(config, environment={}).load().replicas] == ["eu", "us", "apac"]
 
 

@@ -116,6 +116,7 @@ def test_a_missing_file_exits_2(tmp_path: Path) -> None:
 CONFIG = """\
 project: p
 topic: changes
+secret_file: fleet.secret
 replicas:
   eu: {database: app-eu, location: europe-west1}
 collections:
@@ -138,6 +139,7 @@ def test_check_tries_the_laws_on_configured_policies(
     examples: Path, function: str, level: str, code: int, text: str
 ) -> None:
     config = examples.with_name("fleet.yaml")
+    examples.with_name("fleet.secret").write_text("0123456789abcdef")
     config.write_text(CONFIG.replace("FUNCTION", f"voting_policies:{function}"))
     result = CliRunner().invoke(main, ["--config", str(config), "check", "--offline", "--json"])
     assert result.exit_code == code, result.output
