@@ -54,7 +54,7 @@ class CountingFleet:
             self._capture(*self._events.pop(0))
         return self.counts
 
-    def _capture(self, change: Change) -> None:
+    def _capture(self, _replica: str, change: Change) -> None:
         result = run_capture(capture(change.body, change.headers, self._fleet), self._tombstone)
         if isinstance(result, Dropped) and result.why is Why.UNCHANGED:
             return  # emulators report guards that changed nothing; Firestore does not

@@ -18,15 +18,17 @@ def version() -> str:
         return "unknown"
 
 
-def introduce(log: logging.Logger, config: ConfigFile, configuration: Configuration, doing: str) -> None:
-    """Write the line a process starts with."""
+def introduce(
+    log: logging.Logger, config: ConfigFile, configuration: Configuration, doing: str, **fields: str
+) -> None:
+    """Write the line a process starts with; `fields` are for programs that read the log."""
     log.info(
         "firefleet %s, config %s (%s), %s",
         version(),
         configuration.fingerprint,
-        config.path,
+        config.name,
         doing,
-        extra={"version": version(), "config": configuration.fingerprint},
+        extra={"version": version(), "config": configuration.fingerprint, **fields},
     )
 
 
