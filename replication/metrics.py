@@ -21,7 +21,7 @@ class Instrument(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `unit` is UCUM's (https://ucum.org/ucum), as OpenTelemetry asks: `s`, `By`, `1`."""
+    """One metric. `unit` is UCUM's (https://ucum.org/ucum); empty where things are counted."""
 
     name: str
     instrument: Instrument
@@ -41,7 +41,7 @@ def _metric(name: str, instrument: Instrument, unit: str, labels: str, text: str
 
 
 def _counter(name: str, labels: str, text: str) -> str:
-    return _metric(name, Instrument.COUNTER, "1", labels, text)
+    return _metric(name, Instrument.COUNTER, "", labels, text)
 
 
 def _histogram(name: str, unit: str, labels: str, text: str) -> str:
@@ -79,7 +79,7 @@ BATCH_SIZE = _histogram("firefleet.batch.size", "1", "target", "messages that on
 APPLY_DURATION = _histogram(
     "firefleet.apply.duration", "s", "target", "from a pull to its last acknowledgement"
 )
-INFLIGHT = _gauge("firefleet.inflight", "1", "target", "messages that a worker holds")
+INFLIGHT = _gauge("firefleet.inflight", "", "target", "messages that a worker holds")
 RETRIES = _counter("firefleet.retries", "target", "times a batch was held and tried again")
 FAILURES = _counter("firefleet.failures", "target", "messages that made the worker itself fail")
 
@@ -119,7 +119,7 @@ ANALYTICS_WAREHOUSE_REFUSED = _counter(
     "firefleet.analytics.warehouse_refused", _TYPED, "copies that the warehouse's topic refused"
 )
 ANALYTICS_RETRIES = _counter("firefleet.analytics.retries", "target", "times a flush was tried again")
-ANALYTICS_BUFFER_DEPTH = _gauge("firefleet.analytics.buffer.depth", "1", "target", "events held")
+ANALYTICS_BUFFER_DEPTH = _gauge("firefleet.analytics.buffer.depth", "", "target", "events held")
 ANALYTICS_BUFFER_BYTES = _gauge("firefleet.analytics.buffer.bytes", "By", "target", "bytes held")
 ANALYTICS_BUFFER_OLDEST = _gauge("firefleet.analytics.buffer.oldest", "s", "target", "age of the oldest event")
 ANALYTICS_FLUSH_DURATION = _histogram("firefleet.analytics.flush.duration", "s", "target", "one flush")
@@ -133,10 +133,10 @@ CLAMPED = _counter("firefleet.clamped", "metric", "values below zero, counted as
 def table() -> str:
     """The list as a Markdown table, for the documentation."""
     rows = [
-        f"| `{metric.name}` | {metric.instrument}, {metric.unit} | {_labels(metric)} | {metric.text} |"
+        f"| `{metric.name}` | {metric.instrument} | {metric.unit} | {_labels(metric)} | {metric.text} |"
         for metric in METRICS.values()
     ]
-    return "\n".join(["| metric | is a | labels | counts or measures |", "|---|---|---|---|", *rows])
+    return "\n".join(["| metric | is a | unit | labels | counts or measures |", "|---|---|---|---|---|", *rows])
 
 
 def _labels(metric: Metric) -> str:

@@ -49,9 +49,8 @@ def run_command(file: ConfigFile, *, replica: str, health_port: int | None, thre
     pullers = threads or fleet.pull.threads
     subscription = job.settings.subscription(job.replica)
     where = f"{described(fleet.replica(job.replica))} from {subscription}"
-    introduce(
-        log, file, configuration, f"writing analytics events to {where}, {pullers} pullers, worker {job.token}"
-    )
+    doing = f"writing analytics events to {where}, {pullers} pullers, worker {job.token}"
+    introduce(log, file, configuration, doing, worker=job.token)
     run(fleet, job, health_port=health_port, threads=pullers)
 
 

@@ -186,8 +186,8 @@ def close_within(seconds: float, closers: Mapping[str, Callable[[], None]]) -> N
 
 @contextlib.contextmanager
 def _signals_end(server: Server) -> Iterator[None]:
-    # uvicorn handles signals only while it serves, and at its end raises the one that ended it again: the process
-    # would fail. Here an earlier signal is not lost, and the caller still flushes and exits with 0.
+    # uvicorn handles signals only while it serves, and when it is done it raises the one that ended it: the
+    # process would fail. Here an earlier one is not lost, and the caller still flushes and exits with 0.
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
