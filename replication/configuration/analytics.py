@@ -4,9 +4,7 @@ The models are the settings themselves, as the core uses them: durations in micr
 mistake is reported as `analytics.types.swipe.key: what; remedy`, all of them at once.
 """
 
-import difflib
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -19,22 +17,15 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails
 
-from replication.configuration.fleet import (
-    Duration,
-    Spelled,
-    TopicId,
-    duration_schema,
-    empty_or_boolean,
-    shown,
-)
+from replication.configuration.fields import Duration, Spelled, TopicId, duration_schema
 from replication.configuration.marked_yaml import Key
+from replication.configuration.problems import Problem, explain
+from replication.configuration.secrets import checked_secret, read_secret_file
 from replication.documents.wire import MICROS
 from replication.errors import ConfigError
 from replication.limits import ACK_DEADLINE_S_MAX, ACK_DEADLINE_S_MIN, FILTER_BYTES_MAX
 
-KEY_BYTES_MIN = 16
 FLUSH_EVERY_US_MAX = 60_000_000
 """Longer, and the health check would take a waiting worker for a stuck one."""
 ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX = ACK_DEADLINE_S_MIN * MICROS, ACK_DEADLINE_S_MAX * MICROS
@@ -42,10 +33,7 @@ KEY_KINDS = ("string", "integer", "boolean")
 """What a dedupe key is made of: values that have one spelling."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,5})(KB|MB)")
-_MICROS = 1_000_000
 _SIZE_UNITS = {"KB": 1_000, "MB": 1_000_000}
-
-Problem = tuple[Key, str]
 
 
 def _bytes(value: Any) -> int:
@@ -123,7 +111,7 @@ class Flush(_Section):
     every: Annotated[
         Duration,
         _between(1, FLUSH_EVERY_US_MAX, "write at most 60s: a buffer is no archive"),
-        duration_schema(FLUSH_EVERY_US_MAX // _MICROS),
+        duration_schema(FLUSH_EVERY_US_MAX // MICROS),
     ] = _default("10s", "The longest an event waits.")
     events: int = Field(default=20_000, ge=1, le=1_000_000, description="Or as soon as so many are held.")
     bytes: Size = _default("32MB", "Or so many bytes.")
@@ -176,7 +164,7 @@ class Analytics(_Section):
     ack_deadline: Annotated[
         Duration,
         _between(ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX, "write 10s to 600s: Pub/Sub's limits"),
-        duration_schema(ACK_DEADLINE_US_MAX // _MICROS),
+        duration_schema(ACK_DEADLINE_US_MAX // MICROS),
     ] = _default("60s", "The subscriptions' acknowledgement deadline.")
     warehouse: Warehouse | None = Field(default=None, description="The anonymised copy; default: none.")
 
@@ -239,7 +227,7 @@ def read_analytics(
     try:
         settings = Analytics.model_validate(section)
     except ValidationError as error:
-        return None, [_explain(one) for one in error.errors(include_url=False)]
+        return None, [explain(one, _section) for one in error.errors(include_url=False)]
     problems = list(_contradictions(settings, replicas, topic))
     return (None if problems else settings), problems
 
@@ -275,18 +263,8 @@ def warehouse_key(
         secret = environment.get(warehouse.key_env, "").strip().encode()
         if not secret:
             raise ConfigError(f"the variable {where} is not set; set one key for all workers: {remedy}")
-    else:
-        name = warehouse.key_file or ""
-        where, remedy = f"'{name}'", f"write one with: openssl rand -hex 32 > {shlex.quote(name)}"
-        try:
-            secret = read_file(name).strip()
-        except OSError as error:
-            raise ConfigError(f"cannot read {where} ({error.strerror or error}); {remedy}") from error
-        except ValueError as error:  # a NUL in the name
-            raise ConfigError(f"{name!r} is no file's name ({error}); name the file with the key") from error
-    if len(secret) < KEY_BYTES_MIN:
-        raise ConfigError(f"{where} holds {len(secret)} bytes, fewer than {KEY_BYTES_MIN}; {remedy}")
-    return secret
+        return checked_secret(secret, where, remedy)
+    return read_secret_file(warehouse.key_file or "", read_file)
 
 
 def _contradictions(settings: Analytics, replicas: Collection[str], topic: str) -> Iterator[Problem]:
@@ -355,32 +333,6 @@ def _region_contradictions(settings: Analytics, replicas: Collection[str]) -> It
             first.setdefault(region, replica)
 
 
-def _explain(error: ErrorDetails) -> Problem:
-    key, kind, given = error["loc"], error["type"], shown(error["input"])
-    if key and key[-1] == "[key]":
-        key = key[:-1]
-    if (plain := empty_or_boolean(error["input"], _description(key))) is not None:
-        return key, plain
-    match kind:
-        case "value_error":
-            text = str(error["ctx"]["error"])
-        case "extra_forbidden":
-            text = _unknown(str(key[-1]), _section(key[:-1]).model_fields)
-        case "missing":
-            text = f"is missing; add it: {_description(key)}"
-        case "literal_error":
-            text = f"{given} is none of the choices; write {error['ctx']['expected']}"
-        case _:
-            text = f"{given}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
-    return key, text
-
-
-def _unknown(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown key '{name}'; {hint}known: {', '.join(known)}"
-
-
 _SECTIONS: Mapping[str, type[BaseModel]] = {"flush": Flush, "buffer": Bound, "warehouse": Warehouse}
 
 
@@ -394,11 +346,3 @@ def _section(key: Key) -> type[BaseModel]:
             return _SECTIONS.get(name, Analytics)
         case _:
             return Analytics
-
-
-def _description(key: Key) -> str:
-    for depth in range(len(key), 0, -1):
-        field = _section(key[: depth - 1]).model_fields.get(str(key[depth - 1]))
-        if field and field.description:
-            return field.description
-    return "see `firefleet check --schema`"

@@ -5,11 +5,7 @@ descriptions go into the JSON schema, for editors. A validator's text is the ope
 remedy.
 """
 
-import difflib
 import re
-import reprlib
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,19 +15,17 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     Tag,
     ValidationError,
     WithJsonSchema,
 )
 from pydantic.config import JsonDict
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core import PydanticCustomError
 
+from replication.configuration.fields import Duration, Spelled, TopicId, up_to
 from replication.configuration.marked_yaml import Key, Source
+from replication.configuration.problems import explain, listed, unknown
 from replication.documents.metadata import CLOCK_ENTRIES_MAX
-from replication.documents.wire import MICROS
 from replication.fleet.paths import PATTERN_REGEX, Pattern, parse_pattern
 
 DRIFT_LIMIT = "300s"
@@ -40,73 +34,12 @@ CONFLICT_RETENTION = "30d"
 PULL_THREADS = 4
 PULL_MESSAGES = 500
 METADATA_FIELD = "_repl"
+_PORT_MAX = 65_535
 SCHEMA_ID = "urn:firefleet:fleet.yaml:0"
 """What the JSON schema calls itself; the number changes when a file that was right becomes wrong."""
 
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
-_DURATION_S_MAX = 3_650 * 86_400  # ten years: an `expire_at` stays inside Firestore's year 9999
-_PORT_MAX = 65_535
-_SHOWN_MAX = 100
 _CUSTOM = re.compile(r"custom: *(?P<function>[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)")
 _POLICIES = ("last-write-wins", "precedence", "field-rules", "custom: package.module:function")
-
-
-def microseconds(value: Any) -> int:
-    """A duration such as `5s`, `10m`, `24h` or `10d`, in microseconds; raises `ValueError`."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise ValueError(f"{value!r} is no duration; write a whole number and s, m, h or d, such as 5s or 10d")
-    length = int(found[1]) * _SECONDS[found[2]] * MICROS
-    if length > _DURATION_S_MAX * MICROS:
-        raise ValueError(f"{value} is longer than ten years; write at most 3650d")
-    return length
-
-
-def duration_text(length_us: int) -> str:
-    """Microseconds as they would stand in the file: `10d`, `1h`, `90s`; below a second in decimals."""
-    for unit, seconds in reversed(_SECONDS.items()):
-        if length_us % (seconds * MICROS) == 0:
-            return f"{length_us // (seconds * MICROS)}{unit}"
-    return f"{length_us / MICROS:g}s"
-
-
-def up_to(limit: int) -> str:
-    """A regular expression for the whole numbers from 1 to `limit`, as JSON schemas need it inside a text."""
-    digits = str(limit)
-    shorter = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else []
-    for at, digit in enumerate(digits):
-        lowest, highest = (1 if at == 0 else 0), int(digit) - 1
-        if highest >= lowest:
-            shorter.append(f"{digits[:at]}[{lowest}-{highest}][0-9]{{{len(digits) - at - 1}}}")
-    return f"(?:{'|'.join([*shorter, digits])})"
-
-
-def durations_up_to(seconds: int) -> str:
-    """A regular expression for the durations of at most so long."""
-    return "|".join(f"{up_to(seconds // each)}{unit}" for unit, each in _SECONDS.items() if seconds >= each)
-
-
-@dataclass(frozen=True, slots=True)
-class Spelled:
-    """Marks text that must match a regular expression as a whole, in the loader and in the JSON schema."""
-
-    pattern: str
-    remedy: str
-
-    def check(self, value: str) -> str:
-        """The value, if it matches; raises `ValueError`."""
-        if not re.fullmatch(self.pattern, value):
-            # An argument that is not UTF-8 reaches Python with surrogates, which no text may hold.
-            shown = value.encode(errors="backslashreplace").decode()
-            raise ValueError(f"'{shown}' cannot be used here; {self.remedy}")
-        return value
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
 
 
 def _not_reserved(name: str) -> str:
@@ -147,31 +80,12 @@ def _known_policy(value: Any) -> Any:
     if tag == "custom" or tag in _POLICIES:
         return value
     if not isinstance(value, dict) or "policy" not in value:
-        raise ValueError("names no policy; write {policy: last-write-wins} or another of " + _listed(_POLICIES))
+        raise ValueError("names no policy; write {policy: last-write-wins} or another of " + listed(_POLICIES))
     raise PydanticCustomError(
-        "unknown_policy", "{text}", {"text": _unknown("policy", str(value["policy"]), _POLICIES)}
+        "unknown_policy", "{text}", {"text": unknown("policy", str(value["policy"]), _POLICIES)}
     )
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    remedy = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown {kind} '{name}'; {remedy}known: {_listed(known)}"
-
-
-def duration_schema(seconds_max: int = _DURATION_S_MAX) -> WithJsonSchema:
-    """The JSON schema of a duration of at most so long."""
-    examples = [each for each in ("5s", "10m", "24h", "10d") if microseconds(each) <= seconds_max * MICROS]
-    return WithJsonSchema(
-        {"type": "string", "pattern": f"^(?:{durations_up_to(seconds_max)})$", "examples": examples}
-    )
-
-
-Duration = Annotated[int, BeforeValidator(microseconds), duration_schema()]
 ReplicaId = Annotated[
     str,
     Spelled(
@@ -184,14 +98,6 @@ DatabaseId = Annotated[
     str,
     Spelled(
         r"\(default\)|[a-z][a-z0-9-]{0,62}", "write a Firestore database's id, such as app-eu or (default)"
-    ),
-]
-TopicId = Annotated[
-    str,
-    # Pub/Sub's own rule, with room left for what is appended to name subscriptions.
-    Spelled(
-        "(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,199}",
-        "write the topic's id alone: 3 to 200 letters, digits and -._~+%, a letter first, not 'goog'",
     ),
 ]
 Location = Annotated[
@@ -363,62 +269,7 @@ def read_shape(source: Source) -> FleetShape:
     try:
         return FleetShape.model_validate(source.value)
     except ValidationError as error:
-        raise source.error(map(_explain, error.errors(include_url=False))) from error
-
-
-def _explain(error: ErrorDetails) -> tuple[Key, str]:
-    key, kind = error["loc"], error["type"]
-    if key and key[-1] == "[key]":  # pydantic's mark of a mapping's key
-        key = key[:-1]
-    if kind == "unknown_policy":
-        return (*key, "policy"), error["msg"]
-    return key, _text(kind, key, error)
-
-
-def _text(kind: str, key: Key, error: ErrorDetails) -> str:
-    given = shown(error["input"])
-    if (plain := empty_or_boolean(error["input"], _description(key))) is not None:
-        return plain
-    match kind:
-        case "value_error":
-            text = str(error["ctx"]["error"])
-        case "extra_forbidden":
-            text = _unknown("key", str(key[-1]), _model(key[:-1]).model_fields)
-        case "missing":
-            text = f"is missing; add it: {_description(key)}"
-        case "string_type":
-            text = f"{given} is not text; put it in quotes, or write what belongs here: {_description(key)}"
-        case "literal_error":
-            text = f"{given} is none of the choices; write {error['ctx']['expected']}"
-        case "too_short" | "string_too_short":
-            text = f"is empty; write at least one: {_description(key)}"
-        case _:
-            text = f"{given}: {error['msg'][0].lower()}{error['msg'][1:]}; {_description(key)}"
-    return text
-
-
-def shown(value: Any) -> str:
-    """A value of the file as an error shows it: short, however much there is of it."""
-    short = reprlib.Repr()
-    short.maxlevel, short.maxstring, short.maxother = 2, _SHOWN_MAX, _SHOWN_MAX
-    text = short.repr(value)
-    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
-
-
-def empty_or_boolean(value: Any, meaning: str) -> str | None:
-    """What is wrong with a value that is missing, or that YAML reads as a boolean where no key takes one.
-
-    YAML takes yes, no, on and off for booleans, which surprises those who meant the word.
-    """
-    if value is None:
-        return f"is empty; write a value: {meaning}"
-    if isinstance(value, bool):
-        word = "true" if value else "false"
-        return (
-            f"YAML reads this as {word}, as it does yes, no, on and off; put the word in quotes, or write what "
-            f"belongs here: {meaning}"
-        )
-    return None
+        raise source.error(explain(one, _model) for one in error.errors(include_url=False)) from error
 
 
 def _model(key: Key) -> type[BaseModel]:
@@ -434,12 +285,3 @@ def _model(key: Key) -> type[BaseModel]:
             return _CONFLICTS[tag]
         case _:
             return FleetShape
-
-
-def _description(key: Key) -> str:
-    """What the key means, in one sentence; of an entry of a list or mapping, what that one means."""
-    for depth in range(len(key), 0, -1):
-        field = _model(key[: depth - 1]).model_fields.get(str(key[depth - 1]))
-        if field and field.description:
-            return field.description
-    return "see `firefleet check --schema`"

@@ -7,7 +7,6 @@ Every mistake of a file is reported with `file:line: key: what; remedy`, all of 
 read here: the secret and custom policies come through functions.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,16 +26,13 @@ from replication.configuration.fleet import (
     RuleShape,
 )
 from replication.configuration.marked_yaml import Key, read_yaml
+from replication.configuration.problems import Problem
+from replication.configuration.secrets import read_secret_file
 from replication.documents.wire import MICROS
 from replication.errors import ConfigError
 from replication.fleet.fingerprint import fingerprint
 from replication.fleet.model import Fleet, Mode, Pull, Replica, Rule
 from replication.fleet.paths import EVERY_DOCUMENT
-
-SECRET_BYTES_MIN = 16
-"""As long as the seal it keys: a shorter one is easier to guess than the seal."""
-
-Problem = tuple[Key, str]
 
 
 def _no_custom_policies(function: str) -> Policy:
@@ -97,7 +93,7 @@ def parse_configuration(
     secret = None
     if shape.secret_file:
         with _noting(problems, ("secret_file",)):
-            secret = _secret(shape.secret_file, read_secret)
+            secret = read_secret_file(shape.secret_file, read_secret)
     if problems:
         raise source.error(problems)
     return Configuration(_build(shape, policies=policies, secret=secret), analytics)
@@ -121,19 +117,6 @@ def _noting(problems: list[Problem], key: Key) -> Iterator[None]:
         yield
     except ConfigError as error:
         problems.append((key, str(error)))
-
-
-def _secret(file: str, read_secret: Callable[[str], bytes]) -> bytes:
-    remedy = f"write one with: openssl rand -hex 32 > {shlex.quote(file)}"
-    try:
-        secret = read_secret(file).strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read '{file}' ({error.strerror or error}); {remedy}") from error
-    except ValueError as error:  # a NUL in the name
-        raise ConfigError(f"{file!r} is no file's name ({error}); name the file with the secret") from error
-    if len(secret) < SECRET_BYTES_MIN:
-        raise ConfigError(f"'{file}' holds {len(secret)} bytes, fewer than {SECRET_BYTES_MIN}; {remedy}")
-    return secret
 
 
 def _policy(conflict: Conflict | None, load_custom: Callable[[str], Policy]) -> Policy:

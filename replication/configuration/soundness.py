@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from conflict.policies import LastWriteWins
 from conflict.resolve import OnDelete
+from replication.configuration.fields import duration_text
 from replication.configuration.findings import Finding, Level
-from replication.configuration.fleet import duration_text
 from replication.configuration.parse import Configuration
 from replication.configuration.resources import subscriptions
 from replication.documents.wire import MICROS

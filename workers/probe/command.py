@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from replication.adapters.firestore import open_database
-from replication.configuration.fleet import microseconds
+from replication.configuration.fields import microseconds
 from replication.documents.wire import MICROS
 from replication.fleet.model import Fleet, Replica
 from replication.ports import Database

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from replication.configuration.analytics import (
-    FILTER_BYTES_MAX,
     Warehouse,
     analytics_schema,
     parse_analytics,
     warehouse_key,
 )
 from replication.errors import ConfigError
+from replication.limits import FILTER_BYTES_MAX
 from tests.support.analytics import REPLICAS, TYPES, settings
 
 
@@ -45,7 +45,7 @@ def test_a_missing_section_says_what_to_add() -> None:
     ("section", "line"),
     [
         ({}, "analytics.types: is missing; add it: Each event type's name, and its rules."),
-        ({"types": {}}, "analytics.types: {}: "),
+        ({"types": {}}, "analytics.types: is empty; "),
         (
             swipes(key=["user", "nobody"]),
             "analytics.types.swipe.key: 'nobody' is no required field; choose from user",
