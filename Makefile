@@ -23,7 +23,7 @@ picture: .venv/.runtime ## The demo's live view and verdict as demo.svg, for the
 	$(BIN)/firefleet demo --backend $(BACKEND) --picture demo.svg
 
 test: .venv/.development ## All tests, in JOBS processes; those that need the emulators skip without them
-	@# One process runs tests/emulator, whose tests share a fleet; the others run the rest beside it.
+	@# One process runs tests/emulator, whose tests share a fleet; the others run the rest at the same time.
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
 
 check: locks lint types imports test ## Everything a change has to pass
@@ -49,18 +49,18 @@ replay: .venv/.development ## One history of the simulator with its trace: make 
 	@test -n "$(SEED)" || { echo "Which history? A failing test prints its seed: make replay SEED=7" >&2; exit 2; }
 	$(BIN)/python -m tests.simulation replay $(SEED)
 
-planted: .venv/.development ## Plant faults in the simulated core, one after the other: each must be found
+planted: .venv/.development ## Plant faults in the simulated core, one at a time: each must be found
 	$(BIN)/python -m tests.simulation planted
 	$(BIN)/python -m tests.simulation.analytics planted
 
 soak: .venv/.development ## Real processes killed and stopped again and again for MINUTES; losses, divergence, memory
 	$(BIN)/python -m tests.emulator.soak --minutes $(MINUTES)
 
-fuzz: .venv/.development ## Coverage-guided fuzzing, for SECONDS, of everything that takes bytes from outside
+fuzz: .venv/.development ## Coverage-guided fuzzing, for SECONDS, of everything that accepts bytes from outside
 	$(BIN)/pip install --quiet --no-deps atheris==3.0.0
 	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -max_len=4096
 
-bench: .venv/.development ## How fast it is, beside its own ceiling and what one would write instead
+bench: .venv/.development ## How fast it is, compared with its upper bound and with simpler implementations
 	$(BIN)/python -m tests.bench --chart bench.svg
 
 bench-analytics: .venv/.development ## How fast the analytics worker is, and what it saves
@@ -74,13 +74,13 @@ docs: .venv/.development ## The documentation as a site in build/site; fails on 
 COMPILE = build/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --custom-compile-command "make lock" --extra build pyproject.toml
 
-lock: ## Resolve the dependencies anew into requirements.lock and requirements-dev.lock
+lock: ## Resolve the dependencies again into requirements.lock and requirements-dev.lock
 	$(PYTHON) -m venv --clear build/uv
 	build/uv/bin/pip install --quiet "uv>=0.9,<1"
 	$(COMPILE) --extra dev --upgrade --output-file requirements-dev.lock
 	$(COMPILE) --constraint requirements-dev.lock --upgrade --output-file requirements.lock
 
-clean: ## Remove what was made
+clean: ## Remove everything that was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 		.coverage htmlcov bench.json
 

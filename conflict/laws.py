@@ -118,7 +118,7 @@ def candidates(
     arguments give the same versions; there are `count` of them, or more if the examples are.
     """
     if not examples:
-        raise ValueError("give an example of every shape the documents have; there is none")
+        raise ValueError("no examples; give one of every shape that the documents have")
     draws = _draws(seed)
     bodies = [*examples, {}]
     while len(bodies) < count:
@@ -168,10 +168,10 @@ def _check_pairs(policy: Policy, sides: Sequence[Candidate]) -> _Merged:
     for i, j in reversed(pairs):
         a, b = sides[i], sides[j]
         if a.version.digest != _digest(a.fields):
-            raise LawBroken("pure", f"it changes what it is given: {_line(a)}")
+            raise LawBroken("pure", f"it changes its arguments: {_line(a)}")
         answer, again = answers[i, j], _merge(policy, a, b)
         if not _equal(answer, again):
-            raise LawBroken("deterministic", _show("one pair, two answers", a, b, answer, again))
+            raise LawBroken("deterministic", _show("the same pair, two different answers", a, b, answer, again))
     for i, j in pairs:
         a, b, answer = sides[i], sides[j], answers[i, j]
         if not _equal(answer, answers[j, i]):
@@ -184,7 +184,7 @@ def _check_idempotent(policy: Policy, side: Candidate) -> None:
     copy = Candidate(side.version, deepcopy(dict(side.fields)))
     answer = _merge(policy, side, copy)
     if not _equal(answer, side):
-        raise LawBroken("idempotent", _show("merged with itself, a version changes", side, copy, answer))
+        raise LawBroken("idempotent", _show("merging a version with itself changes it", side, copy, answer))
 
 
 def _check_associative(
@@ -194,7 +194,7 @@ def _check_associative(
     left, *others = (_merge(policy, merged[x, y], sides[z]) for x, y, z in ((i, j, k), (j, k, i), (i, k, j)))
     for other in others:
         if not _equal(left, other):
-            text = "it matters which two are merged first"
+            text = "the result depends on which two are merged first"
             raise LawBroken("associative", _show(text, sides[i], sides[j], left, other, c=sides[k]))
 
 
@@ -207,7 +207,7 @@ def _check_quick(policy: Policy, a: Candidate, b: Candidate, *, timer: Timer, se
         best = min(best, timer() - start)
         if best <= seconds:
             return
-    text = f"a call takes {best:.6f} s, {seconds} s are allowed"
+    text = f"a call takes {best:.6f} s; at most {seconds} s are allowed"
     raise LawBroken("quick", _show(text, a, b))
 
 

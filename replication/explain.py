@@ -125,7 +125,7 @@ def describe(policy: Policy) -> str:
 
 def _own(fleet: Fleet, path: str) -> str:
     if path.startswith(f"{fleet.codec.tombstones}/"):
-        return "a tombstone: remembers a delete, so that late changes do not undo it; never write it"
+        return "a tombstone: remembers a delete, so that late changes do not revert it; never write it"
     return "part of the conflict log: keeps both sides of a conflict; never write it"
 
 
@@ -147,6 +147,6 @@ def _writes(fleet: Fleet, rule: Rule) -> Iterator[WrittenAt]:
             case Mode.SINGLE_PRIMARY if rule.primary == replica:
                 yield WrittenAt(replica, others, f"is applied at {listed}")
             case Mode.SINGLE_PRIMARY:
-                yield WrittenAt(replica, (), f"is undone here and logged: only {rule.primary} may write")
+                yield WrittenAt(replica, (), f"is reverted here and logged: only {rule.primary} may write")
             case _:
                 assert_never(rule.mode)

@@ -114,19 +114,19 @@ def _missing(fleet: Fleet, pair: Pair, evidence: Evidence) -> Missing:
         case True, False:
             return Missing(
                 Cause.WORKER,
-                f"nothing arrived at {target}: its worker does not run, or is behind",
+                f"nothing arrived at {target}: its worker is not running, or is behind",
                 f"firefleet replicate --replica {target}",
             )
         case True, True:
             return Missing(
                 Cause.LATE,
-                f"other changes of {source} and to {target} arrive: this one is late, or a dead letter",
+                f"other changes of {source} and to {target} arrive: this one is late or dead-lettered",
                 "firefleet probe --timeout 120s",
             )
         case _:
             return Missing(
                 Cause.EITHER,
-                f"nothing of {source} left and nothing arrived at {target}: look at "
+                f"nothing left {source} and nothing arrived at {target}: look at "
                 f"{_trigger(fleet, source)}, capture, and the worker of {target}",
                 "firefleet check",
             )

@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "check": (
         "workers.setup.check",
-        "Report what is wrong with the configuration and the cloud, with the remedies.",
+        "Report problems in the configuration and in Google Cloud, each with its remedy.",
     ),
     "provision": ("workers.setup.provision", "Create the topics and subscriptions that are missing."),
     "capture": (
@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Receive Eventarc's events of all replicas and publish the changes.",
     ),
     "probe": ("workers.probe.command", "Send a change from each replica to all others and time its arrival."),
-    "explain": ("workers.explain.command", "Say which rule applies to a document, and why."),
+    "explain": ("workers.explain.command", "Show which rule applies to a document, and why."),
     "policy": ("workers.policy.command", "Prove that an application's own conflict policy is safe."),
     "replicate": (
         "workers.replicate.command",

@@ -81,7 +81,7 @@ class ConfigFile:
         if not address:
             return None
         if not _ADDRESS.fullmatch(address):
-            raise ConfigError(f"{variable}: '{address}' is no address; write host:port, such as 127.0.0.1:8080")
+            raise ConfigError(f"{variable}: '{address}' is not an address; write host:port, as 127.0.0.1:8080")
         return address
 
     def values(self) -> Mapping[str, Any]:
@@ -131,14 +131,14 @@ def load_custom(name: str) -> Policy:
         # Whatever the application's module raises while it is imported is a mistake in the configuration.
         raise ConfigError(
             f"importing '{module_name}' failed ({type(error).__name__}: {error}); "
-            "install the package that holds it where firefleet is installed, under a name of its own: "
+            "install its package, under a name that nothing else has, where firefleet is installed: "
             "`pip install ./shop-policies` in every image that runs capture or a worker"
         ) from error
     policy = getattr(module, function_name, None)
     if policy is None:
         raise ConfigError(f"'{module_name}' has no '{function_name}'; name a function of that module")
     if isinstance(policy, type) or not callable(policy):
-        raise ConfigError(f"'{name}' is no function; name one that takes two candidates")
+        raise ConfigError(f"'{name}' is not a function; name one that takes two candidates")
     if isinstance(getattr(policy, "name", None), str):
         return cast(Policy, policy)
     return Custom(name=f"custom: {name}", decide=policy)

@@ -50,7 +50,7 @@ def check_path(path: str) -> None:
 def field_path(text: str) -> Path:
     r"""The names along a field path as masks write it: `` a.`b.c`.`d\`e` `` is ``("a", "b.c", "d`e")``."""
     if not _FIELD_PATH.fullmatch(text):
-        raise Refused(f"{text!r} is no field path: quote what is not a plain name with backticks")
+        raise Refused(f"{text!r} is not a field path: put backticks around names that are not plain")
     names = tuple(
         re.sub(r"\\(.)", r"\1", name[1:-1], flags=re.DOTALL) if name[0] == "`" else name
         for name in re.findall(_FIELD_NAME, text, flags=re.DOTALL)

@@ -47,7 +47,7 @@ class MemoryTelemetry(Telemetry):
 def _known(name: str, instrument: Instrument, labels: dict[str, str]) -> Labels:
     metric = METRICS.get(name)
     if metric is None:
-        raise AssertionError(f"there is no metric {name!r}: add it to replication/metrics.py")
+        raise AssertionError(f"no metric is called {name!r}: add it to replication/metrics.py")
     if metric.instrument is not instrument:
         raise AssertionError(f"{name} is a {metric.instrument}, used as a {instrument}")
     if unknown := labels.keys() - set(metric.labels):

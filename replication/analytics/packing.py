@@ -201,7 +201,7 @@ def _bodies(document: Any) -> list[Any]:
         if fields["encoding"].string_value == "zstd":
             # The frame says how long it gets; a forged one must not fill the memory.
             if not 0 <= zstandard.frame_content_size(raw) <= PACK_BYTES_MAX:
-                raise PackError(f"{document.name}: its events are larger than any this version writes")
+                raise PackError(f"{document.name}: its events are larger than any that this version writes")
             raw = zstandard.ZstdDecompressor().decompress(raw)
         bodies: list[Any] = orjson.loads(raw)
     except (zstandard.ZstdError, orjson.JSONDecodeError) as error:
@@ -213,7 +213,9 @@ def _single_event(document: Any) -> StoredEvent:
     fields = document.fields
     missing = [name for name in ("id", "type", "region", "user", "time", "payload") if name not in fields]
     if missing:
-        raise PackError(f"{document.name}: no analytics event, it has no {missing[0]}; name another collection")
+        raise PackError(
+            f"{document.name}: not an analytics event, because it has no {missing[0]}; name another collection"
+        )
     body = {name: to_plain(fields[name]) for name in ("id", "type", "region", "user", "payload")}
     stamp = fields["time"].timestamp_value
     body["time"] = time_text(stamp.seconds * 1_000_000 + stamp.nanos // 1_000)

@@ -85,7 +85,7 @@ def parse_time(text: str) -> int:
 def _time_text(value: Any) -> Any:
     # pydantic would also take numbers, and dates alone.
     if not isinstance(value, str) or not _RFC3339(value):
-        raise ValueError("is no time; write RFC 3339, such as 2026-01-31T12:00:00Z")
+        raise ValueError("is not a time; write RFC 3339, such as 2026-01-31T12:00:00Z")
     return value
 
 
@@ -201,7 +201,7 @@ def _parse(data: bytes) -> Any:
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise EventError(Reason.UNDECODABLE, f"the data is no JSON: {error}") from error
+        raise EventError(Reason.UNDECODABLE, f"the data is not JSON: {error}") from error
     # Few brackets cannot nest deep: only then is it worth looking.
     if data.count(b"{") + data.count(b"[") > DEPTH_MAX and _deeper(body, DEPTH_MAX):
         raise EventError(Reason.INVALID, f"its objects and arrays nest deeper than {DEPTH_MAX}")

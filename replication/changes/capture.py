@@ -67,7 +67,7 @@ class _Case(NamedTuple):
 def capture(body: bytes, headers: Mapping[str, str], fleet: Fleet) -> CaptureSteps:
     """Decide what to publish for one of Eventarc's events. `headers` are as `parse_event` takes them.
 
-    Raises `EventError` when it is no event of this fleet.
+    Raises `EventError` when it is not an event of this fleet.
     """
     event = parse_event(body, headers)
     if event.unchanged:
@@ -104,7 +104,7 @@ def run_capture(steps: CaptureSteps, read: Callable[[ReadTombstone], Found]) -> 
 def _of_no_replica(event: Event) -> EventError:
     return EventError(
         Reason.UNKNOWN_REPLICA,
-        f"projects/{event.project}/databases/{event.database} is no replica in the config: add it under "
+        f"projects/{event.project}/databases/{event.database} is not a replica in the config: add it under "
         "replicas, or delete its trigger",
     )
 

@@ -60,7 +60,7 @@ def decode(message: Message, fleet: Fleet) -> Change:
     if kind is Kind.MERGED:
         return _merged_tombstone(sides, origin) if owned else _merged_document(sides, origin)
     if owned:
-        raise EventError(Reason.NOT_A_DOCUMENT, f"{origin.path!r} is this system's own document")
+        raise EventError(Reason.NOT_A_DOCUMENT, f"{origin.path!r} is firefleet's own document")
     if sides.value is not None:
         return _change_of_write(sides, origin)
     return _change_of_delete(sides, origin, attributes)
@@ -112,7 +112,7 @@ def _change_of_write(sides: Sides, origin: _Origin) -> Change:
 
 def _change_of_delete(sides: Sides, origin: _Origin, attributes: Mapping[str, str]) -> Change:
     if not attributes.get(TIME):
-        raise EventError(Reason.MISSING_ATTRIBUTE, f"a delete without {TIME}: its time is nowhere else")
+        raise EventError(Reason.MISSING_ATTRIBUTE, f"a delete without {TIME}, which alone holds its time")
     event_time = parse_time(attributes[TIME])
     last = origin.dismantle(sides.old)
     context = last.meta.version if last.meta else None
@@ -139,7 +139,8 @@ def _merged_tombstone(sides: Sides, origin: _Origin) -> Change:
     path, codec, source = document.fields["path"].string_value, origin.codec, origin.replica.id
     tombstone = read_tombstone(document, path=path, codec=codec)
     if tombstone.version is None or codec.tombstone_path(path) != origin.path or not is_document_path(path):
-        raise EventError(Reason.INVALID_METADATA, f"merged {origin.path!r} of {source!r} is no valid tombstone")
+        text = f"merged {origin.path!r} of {source!r} is not a valid tombstone"
+        raise EventError(Reason.INVALID_METADATA, text)
     return Change(path, Kind.MERGED, source, tombstone.version, None, tombstone.update_time)
 
 

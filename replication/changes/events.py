@@ -77,7 +77,7 @@ def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
     if not headers[TYPE].startswith(TYPE_PREFIX):
         raise EventError(
             Reason.UNKNOWN_KIND,
-            f"event type {headers[TYPE]!r} is none of Firestore's: point only triggers of "
+            f"event type {headers[TYPE]!r} is not one of Firestore's: point only triggers of "
             f"{TYPE_PREFIX}written here",
         )
     attributes = received_attributes(headers)
@@ -112,7 +112,7 @@ def parse_data(body: bytes, attributes: Mapping[str, str]) -> Sides:
     except (DecodeError, json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise EventError(
             Reason.UNDECODABLE,
-            f"the data ({len(body)} bytes) is no DocumentEventData: {str(error)[:200]}",
+            f"the data ({len(body)} bytes) is not a DocumentEventData: {str(error)[:200]}",
         ) from error
     return Sides(
         data.value if data.HasField("value") else None,
@@ -124,7 +124,7 @@ def parse_name(name: str) -> tuple[str, str, str]:
     """(project, database, relative path) of a document's full name. Raises `EventError`."""
     parts = split_name(name)
     if parts is None or not is_document_path(parts[2]):
-        raise EventError(Reason.NOT_A_DOCUMENT, f"{name[:300]!r} is no document's name")
+        raise EventError(Reason.NOT_A_DOCUMENT, f"{name[:300]!r} is not a document's name")
     return parts
 
 

@@ -39,7 +39,7 @@ _SIZE_UNITS = {"KB": 1_000, "MB": 1_000_000}
 def _bytes(value: Any) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise ValueError(f"{value!r} is no size; write a whole number and KB or MB, such as 32MB")
+        raise ValueError(f"{value!r} is not a size; write a whole number and KB or MB, such as 32MB")
     return int(found[1]) * _SIZE_UNITS[found[2]]
 
 
@@ -101,7 +101,7 @@ class TypeRules(_Section):
     window: Duration | None = Field(
         default=None, description="How long a key stays taken: windows of this length, by the events' own time."
     )
-    ttl: Duration | None = Field(default=None, description="How long events are kept; default: for ever.")
+    ttl: Duration | None = Field(default=None, description="How long events are kept; default: forever.")
     throttle: Throttle | None = Field(default=None, description="How many events one user may send.")
 
 
@@ -110,7 +110,7 @@ class Flush(_Section):
 
     every: Annotated[
         Duration,
-        _between(1, FLUSH_EVERY_US_MAX, "write at most 60s: a buffer is no archive"),
+        _between(1, FLUSH_EVERY_US_MAX, "write at most 60s: a buffer is not an archive"),
         duration_schema(FLUSH_EVERY_US_MAX // MICROS),
     ] = _default("10s", "The longest an event waits.")
     events: int = Field(default=20_000, ge=1, le=1_000_000, description="Or as soon as so many are held.")
@@ -294,7 +294,7 @@ def _type_contradictions(rules: TypeRules) -> Iterator[Problem]:
     usable = [name for name, kind in fields.items() if kind in KEY_KINDS]
     for name in rules.key:
         if name not in usable:
-            why = f"is a {fields[name]}" if name in fields else "is no required field"
+            why = f"is a {fields[name]}" if name in fields else "is not a required field"
             yield ("key",), f"'{name}' {why}; choose from {', '.join(usable)}"
     if len(set(rules.key)) < len(rules.key):
         yield ("key",), "names a field twice; name each once"
@@ -313,7 +313,7 @@ def _topic_contradictions(settings: Analytics, topic: str) -> Iterator[Problem]:
     taken = {topic: "the topic of the fleet's changes", f"{topic}-dead-letters": "that of its dead letters"}
     for key, name in names:
         if name in taken:
-            yield key, f"'{name}' is {taken[name]} already; name a topic of its own"
+            yield key, f"'{name}' is {taken[name]} already; name another topic"
         elif name:
             taken[name] = ".".join(("analytics", *key))
 
@@ -321,7 +321,7 @@ def _topic_contradictions(settings: Analytics, topic: str) -> Iterator[Problem]:
 def _region_contradictions(settings: Analytics, replicas: Collection[str]) -> Iterator[Problem]:
     for name in settings.regions:
         if name not in replicas:
-            yield ("regions", name), f"'{name}' is no replica; choose from {', '.join(replicas)}"
+            yield ("regions", name), f"'{name}' is not a replica; choose from {', '.join(replicas)}"
     first: dict[str, str] = {}
     for replica in replicas:
         for region in sorted(settings.regions_of(replica)):

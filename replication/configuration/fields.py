@@ -19,7 +19,7 @@ def microseconds(value: Any) -> int:
     """A duration such as `5s`, `10m`, `24h` or `10d`, in microseconds; raises `ValueError`."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise ValueError(f"{value!r} is no duration; write a whole number and s, m, h or d, such as 5s or 10d")
+        raise ValueError(f"{value!r} is not a duration; write a whole number with s, m, h or d: 5s or 10d")
     length = int(found[1]) * _SECONDS[found[2]] * MICROS
     if length > _DURATION_S_MAX * MICROS:
         raise ValueError(f"{value} is longer than ten years; write at most 3650d")

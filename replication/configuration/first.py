@@ -17,7 +17,7 @@ _TEXT = """\
 # yaml-language-server: $schema=./fleet.schema.json
 # The line above is for editors; create the schema with: firefleet check --schema > fleet.schema.json
 
-# The Google Cloud project of the Pub/Sub topic, and of every database that names no project of its own.
+# The Google Cloud project of the Pub/Sub topic, and of every database that names no other project.
 project: {project}
 # The Pub/Sub topic that carries the changes. `firefleet provision` creates it and its subscriptions.
 topic: changes
@@ -45,7 +45,7 @@ collections:
     conflict: {{policy: field-rules, fields: {{visits: max, tags: union}}}}
     on_delete: update-wins
 
-  # One replica takes the writes: a write anywhere else is undone and logged.
+  # One replica takes the writes: a write anywhere else is reverted and logged.
   - match: "wallets/{{id}}"
     mode: single-primary
     primary: {first}

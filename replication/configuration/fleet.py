@@ -57,7 +57,7 @@ def _state(value: Any) -> Any:
 
 def _pattern(value: Any) -> Pattern:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no pattern; write one such as carts/{{cart}}")  # noqa: TRY004
+        raise ValueError(f"{value!r} is not a pattern; write one such as carts/{{cart}}")  # noqa: TRY004
     return parse_pattern(value)
 
 
@@ -208,7 +208,8 @@ class RuleShape(_Shape):
     )
     primary: str | None = Field(default=None, description="The one replica that takes writes (single-primary).")
     conflict: Conflict | None = Field(
-        default=None, description="How concurrent writes are settled (multi-primary); default: last-write-wins."
+        default=None,
+        description="How concurrent writes are resolved (multi-primary); default: last-write-wins.",
     )
     on_delete: Literal["lww", "delete-wins", "update-wins"] | None = Field(
         default=None, description="What stays of a concurrent delete and write (multi-primary); default: lww."

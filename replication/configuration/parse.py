@@ -207,7 +207,7 @@ def _shared_databases(shape: FleetShape) -> Iterator[Problem]:
             yield (
                 ("replicas", name, "database"),
                 f"'{replica.database}' of project '{database[0]}' is replica '{first[database]}' already; "
-                "give each replica a database of its own",
+                "give each replica its own database",
             )
         first.setdefault(database, name)
 
@@ -219,7 +219,7 @@ def _rule_contradictions(rule: RuleShape, replicas: Sequence[str]) -> Iterator[t
     elif mode is not Mode.SINGLE_PRIMARY and rule.primary is not None:
         yield "primary", f"means nothing for {mode}; remove it, or write mode: single-primary"
     elif rule.primary is not None and rule.primary not in replicas:
-        yield "primary", f"'{rule.primary}' is no replica; choose one of {known}"
+        yield "primary", f"'{rule.primary}' is not a replica; choose one of {known}"
     if mode is not Mode.MULTI_PRIMARY:
         for key in ("conflict", "on_delete"):
             if getattr(rule, key) is not None:

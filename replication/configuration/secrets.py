@@ -17,7 +17,7 @@ def read_secret_file(name: str, read_file: Callable[[str], bytes]) -> bytes:
     except OSError as error:
         raise ConfigError(f"cannot read '{name}' ({error.strerror or error}); {remedy}") from error
     except ValueError as error:  # a NUL in the name
-        raise ConfigError(f"{name!r} is no file's name ({error}); name the file with the secret") from error
+        raise ConfigError(f"{name!r} is not a file name ({error}); name the file with the secret") from error
     return checked_secret(secret, f"'{name}'", remedy)
 
 

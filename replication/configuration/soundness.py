@@ -79,7 +79,7 @@ def _secret(fleet: Fleet) -> Iterator[Finding]:
         "none: whoever may write documents can forge their versions",
         (
             "# only before the first write. On a running fleet every process must change at once, and each",
-            "# later update of an old document counts as a conflict: a policy may then undo it.",
+            "# later update of an old document counts as a conflict: a policy may then revert it.",
             "openssl rand -hex 32 > fleet.secret && chmod 600 fleet.secret",
             "# and in the config: secret_file: fleet.secret",
         ),
@@ -99,7 +99,7 @@ def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
                 Level.WARN,
                 f"collections: {rule.match}",
                 f"{rule.policy.name} with on_delete: lww: a delete among two writes may end on either answer",
-                ("# in the config, beside conflict: on_delete: delete-wins, or update-wins",),
+                ("# in the config, next to conflict: on_delete: delete-wins, or update-wins",),
             )
 
 

@@ -183,7 +183,7 @@ def _parse(value: Any, deleted: bool) -> tuple[Meta, bytes]:
     has_merged, has_mixed = "merged" in fields, "mixed" in fields
     entries = REQUIRED_ENTRIES + has_merged + has_mixed
     if len(fields) != entries:
-        raise MetadataFault("it is no map of this system's keys")
+        raise MetadataFault("it is not a map of firefleet's keys")
     # Not by `items()`, which protobuf's maps inherit from `Mapping`: four calls an entry.
     dots = fields["clock"].map_value.fields
     clock = {name: dots[name].integer_value for name in dots}
@@ -202,9 +202,9 @@ def _parse(value: Any, deleted: bool) -> tuple[Meta, bytes]:
     seal = fields["seal"].bytes_value
     # Reading an entry that is missing has created it: then another one was there that is not ours.
     if len(fields) != entries:
-        raise MetadataFault("it is no map of this system's keys")
+        raise MetadataFault("it is not a map of firefleet's keys")
     if len(clock) > CLOCK_ENTRIES_MAX:
         raise MetadataFault(f"its clock has more than {CLOCK_ENTRIES_MAX} entries")
     if stamp < 0 or dot < 0 or base < 0 or read < 0 or (clock and min(clock.values()) < 1):
-        raise MetadataFault("it holds a time that is none")
+        raise MetadataFault("it holds an invalid time")
     return meta, seal

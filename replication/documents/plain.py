@@ -64,11 +64,11 @@ def body_of(fields: Mapping[str, Any], *sides: BodyFields, reserved: str) -> byt
     Raises TypeError or ValueError for what Firestore cannot hold, and for the field `reserved`.
     """
     if reserved in fields:
-        raise ValueError(f"field {reserved!r} is this system's own")
+        raise ValueError(f"field {reserved!r} is firefleet's own")
     document = Document()
     for name, value in fields.items():
         if not isinstance(name, str):
-            raise TypeError(f"field name {name!r} is no string")
+            raise TypeError(f"field name {name!r} is not a string")
         stored = next((found for side in sides if (found := side.taken(name, value)) is not None), None)
         if stored is not None:
             document.fields[name].CopyFrom(stored)

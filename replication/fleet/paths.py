@@ -93,6 +93,6 @@ def _segment(text: str, part: str) -> str | None:
         raise PatternError(f"'{text}' has an empty segment; separate segments with one '/'")
     if set(part) & set("{}*"):
         raise PatternError(
-            f"'{part}' in '{text}' is no segment; write a plain id, {{name}}, or {{name=**}} for the rest"
+            f"'{part}' in '{text}' is not a segment; write a plain id, {{name}}, or {{name=**}} for the rest"
         )
     return part

@@ -84,7 +84,7 @@ class Trial(World):
             write.perform(self.databases[write.replica])
         if not self.settle(self._movers, moves_max=MOVES_MAX):
             raise Unsafe(
-                f"the replicas never come to rest ({self.where}, round {number}): "
+                f"the replicas never stop changing ({self.where}, round {number}): "
                 "each keeps answering the others with another version"
             )
         return self._bodies()

@@ -119,7 +119,7 @@ def test_a_change_arrives_a_stopped_worker_is_named_and_nothing_is_left_running(
         probed = firefleet(folder, "--config", config, "probe", "--timeout", "30s")
         os.kill(worker, signal.SIGCONT)
         assert probed.returncode == 1, probed.stdout + probed.stderr
-        assert "eu to us: nothing arrived at us: its worker does not run, or is behind." in probed.stdout
+        assert "eu to us: nothing arrived at us: its worker is not running, or is behind." in probed.stdout
         assert "Try: firefleet replicate --replica us" in probed.stdout
 
         process.send_signal(signal.SIGINT)

@@ -159,7 +159,7 @@ def test_a_mix_of_emulators_and_the_cloud_is_refused_before_anything_opens(
 def test_an_emulators_variable_that_is_no_address_is_named(config: Path) -> None:
     result = run("--config", config, "check", "--offline", env={"FIRESTORE_EMULATOR_HOST": "http://x:1"})
     assert result.exit_code == 2
-    assert result.stderr.startswith("FIRESTORE_EMULATOR_HOST: 'http://x:1' is no address; write host:port")
+    assert result.stderr.startswith("FIRESTORE_EMULATOR_HOST: 'http://x:1' is not an address; write host:port")
 
 
 def test_an_unknown_event_type_is_named_with_the_known_ones(config: Path) -> None:
@@ -176,8 +176,11 @@ def test_an_unknown_event_type_is_named_with_the_known_ones(config: Path) -> Non
         ("no_such_package:merge", "importing 'no_such_package' failed (ModuleNotFoundError: No module named"),
         ("shop_broken:merge", "importing 'shop_broken' failed (ZeroDivisionError: division by zero)"),
         ("shop_policies:absent", "'shop_policies' has no 'absent'; name a function of that module"),
-        ("shop_policies:NUMBER", "'shop_policies:NUMBER' is no function; name one that takes two candidates"),
-        ("shop_policies:Class", "'shop_policies:Class' is no function;"),
+        (
+            "shop_policies:NUMBER",
+            "'shop_policies:NUMBER' is not a function; name one that takes two candidates",
+        ),
+        ("shop_policies:Class", "'shop_policies:Class' is not a function;"),
     ],
 )
 def test_a_custom_policy_that_cannot_be_loaded_names_line_and_remedy(

@@ -105,10 +105,10 @@ class AnalyticsDriver:
             return drive(steps, self._perform)
         except Stopping:
             released = self._release(left())
-            log.info("stopping: %d messages are released", released)
+            log.info("stopping: releasing %d messages", released)
         except Exception:
             released = self._release(left())
-            log.exception("a fault of this program: %d messages are released", released)
+            log.exception("a fault of this program: releasing %d messages", released)
             self._observer.record_failure()
         return None
 

@@ -30,7 +30,7 @@ class Moment(click.ParamType[int]):
                 return event_micros(moment)
         except (ValueError, OverflowError):
             pass  # said below
-        self.fail(f"{value!r} is no time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
+        self.fail(f"{value!r} is not a time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
 
 
 @click.command("read")
@@ -39,7 +39,7 @@ class Moment(click.ParamType[int]):
 @click.option("--region", type=Name(), help="Only events of this region.")
 @click.option("--since", type=Moment(), help="Only events of this time (RFC 3339) or later.")
 @click.option("--until", type=Moment(), help="Only events before this time.")
-@click.option("--count", is_flag=True, help="Print only how many: documents, events, and copies left out.")
+@click.option("--count", is_flag=True, help="Print only the numbers of documents, events, and copies left out.")
 @click.pass_obj
 def command(
     file: ConfigFile,

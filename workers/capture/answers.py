@@ -52,7 +52,7 @@ def refusal(error: FirefleetError) -> Answer:
     """What to say when an event was not taken."""
     match error:
         case EventError():
-            problem = {"title": "no event of this fleet", "remedy": REMEDY.get(error.reason, REMEDY_BODY)}
+            problem = {"title": "not an event of this fleet", "remedy": REMEDY.get(error.reason, REMEDY_BODY)}
             return Answer(400, {**problem, "reason": error.reason, "detail": str(error)})
         case BodyTooLarge():
             problem = {"title": "too large", "remedy": "keep documents small enough for Eventarc's 512 KB"}

@@ -4,7 +4,7 @@
     GET /live /ready  health
 
     204  Pub/Sub has it, or it is an echo, or it never leaves its replica
-    400  no event of this fleet: sending it again changes nothing
+    400  not an event of this fleet: sending it again changes nothing
     408  the body did not arrive in time
     413  the body is over the limit
     503  the tombstone could not be read, or Pub/Sub did not take it, or too much is in flight: send it again
@@ -96,7 +96,7 @@ class Capture:
                 await self._driver.run(body, headers)
         except FirefleetError as error:
             logger.warning(
-                "event %s of %s is not taken: %s",
+                "event %s of %s is not accepted: %s",
                 headers.get(ID, "without id"),
                 headers.get(SOURCE, "an unnamed source"),
                 error,
@@ -143,7 +143,7 @@ def build_app(
 ) -> Starlette:
     """Capture as an ASGI application. `databases` by replica id; closes none of what it is given."""
     if missing := fleet.replicas.keys() - databases.keys():
-        raise ConfigError(f"capture needs a database for every replica; none for {', '.join(sorted(missing))}")
+        raise ConfigError(f"capture needs a database for every replica; missing: {', '.join(sorted(missing))}")
     outbox = Outbox(publisher)
     driver = Driver(fleet, databases, outbox, telemetry)
 

@@ -33,7 +33,8 @@ class Driver:
     async def run(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Capture one event; returns when Pub/Sub has its message, or when it is none for others.
 
-        Raises `EventError` when it is no event of this fleet; `Transient` or `Refused` when it must come again.
+        Raises `EventError` if it is not an event of this fleet, `Transient` or `Refused` if it must be sent
+        again.
         """
         captured = await self._capture(body, headers)
         if len(body) > LARGE_EVENT_BYTES:

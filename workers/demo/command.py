@@ -66,16 +66,16 @@ def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable
     type=click.Choice(["auto", EMULATOR, MEMORY]),
     default="auto",
     show_default=True,
-    help="The official emulators, or everything in this process; auto takes the emulators where found.",
+    help="The official emulators, or everything in this process; auto: the emulators if installed.",
 )
 @click.option(
     "--changes",
     type=Whole(CHANGES_MIN, CHANGES_MAX),
     default=900,
     show_default=True,
-    help="Writes of the shop, over all replicas.",
+    help="How many writes the shop makes, over all replicas.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of what the shop writes, and the delays.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the writes and delays.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @click.option("--without-replication", is_flag=True, help="Start no workers: to see the proof fail.")
 @click.option("--picture", type=OutputFile(), help="Save the live view and the verdict as an SVG, too.")

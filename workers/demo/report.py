@@ -61,7 +61,7 @@ def _print_conflicts(outcome: Outcome, console: Console) -> None:
     if not proof.conflicts:
         return
     _heading(f"{counted(len(proof.conflicts), 'conflict')}, and whose write stayed", console)
-    console.print("Each replica decides by itself what meets there, and all decide alike.")
+    console.print("Each replica decides on its own, and all reach the same decision.")
     console.print()
     sides = [holding.replica for holding in proof.holdings]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")

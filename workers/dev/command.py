@@ -78,7 +78,7 @@ def command(config: ConfigFile, *, replicas: str | None, port_base: int) -> None
         introduce(fleet, path)
         with _view(console) as view:
             _watch(fleet, meters, view, stop)
-    click.echo("stopped: nothing is left running, the documents are gone")
+    click.echo("stopped: nothing is left running, and the documents are gone")
 
 
 def introduce(fleet: LocalFleet, path: Path) -> None:

@@ -115,7 +115,7 @@ def prepare_folder() -> None:
         (FOLDER / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"{FOLDER}: cannot write there ({error.strerror}); start `firefleet dev` in a folder of your own"
+            f"{FOLDER}: cannot write there ({error.strerror}); start `firefleet dev` in a folder of yours"
         ) from error
 
 

@@ -125,7 +125,7 @@ def _java(environment: Mapping[str, str]) -> Path:
     home = environment.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java", path=environment.get("PATH"))
     if java is None:
-        raise Missing(f"The emulators need Java, and there is none on the path. {HOW_TO_GET}")
+        raise Missing(f"The emulators need Java, which is not on the path. {HOW_TO_GET}")
     version = re.search(r'version "(?:1\.)?(\d+)', _output([java, "-version"], environment))
     if version is None:
         raise Missing(f"The emulators need Java, and {java} does not run. {HOW_TO_GET}")

@@ -251,7 +251,7 @@ class Forwarder:
         self.stats.expired += 1
         self._release(event)
         logger.error(
-            "event %s of %s given up after %d attempts in %s s, the last answered %s: Eventarc drops it too",
+            "event %s of %s was dropped after %d attempts in %s s, as Eventarc would; the last answer: %s",
             event.headers["ce-id"],
             event.headers.get("ce-document", "an unnamed document"),
             event.attempts + 1,
@@ -357,10 +357,10 @@ class EventarcStandIn:
     "--in-flight", type=click.IntRange(1), default=64, show_default=True, help="Deliveries at a time."
 )
 @click.option("--retry-for", type=float, default=RETRY_S_MAX, show_default=True, help="Seconds to retry for.")
-@click.option("--drop-none", is_flag=True, help="Retry for ever instead.")
+@click.option("--drop-none", is_flag=True, help="Retry forever instead.")
 @click.option("--shuffle", type=float, default=0.0, help="Delay each delivery by up to this many seconds.")
 @click.option("--duplicate", type=click.FloatRange(0, 1), default=0.0, help="Probability of a second delivery.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of shuffling and duplicating.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of shuffling and duplicating.")
 def main(
     capture_url: str,
     host: str,

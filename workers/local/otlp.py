@@ -36,7 +36,7 @@ def build_app(take: Callable[[Any], None]) -> Starlette:
         except BodyTooLarge as error:
             return Response(str(error), status_code=413)
         except (DecodeError, gzip.BadGzipFile, EOFError) as error:
-            return Response(f"no ExportMetricsServiceRequest: {error}", status_code=400)
+            return Response(f"not an ExportMetricsServiceRequest: {error}", status_code=400)
         return Response(ExportMetricsServiceResponse().SerializeToString(), media_type=PROTOBUF)
 
     return Starlette(routes=[Route(PATH, metrics, methods=["POST"])])

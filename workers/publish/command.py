@@ -117,8 +117,8 @@ def require_consent(fleet: Fleet, what: str, *, given: bool) -> None:
     """Refuse to publish to a fleet in the cloud unless the operator has said yes; raises `ConfigError`."""
     if not fleet.emulated and not given:
         raise ConfigError(
-            f"this fleet is no emulator: publish would send {what} to project {fleet.project}, where the "
-            "workers write them into real databases; nothing was published. Add --yes if that is what you want"
+            f"this fleet is not on an emulator: publish would send {what} to project {fleet.project}, where "
+            "the workers write them into real databases; nothing was published. Add --yes to do that"
         )
 
 
@@ -187,7 +187,7 @@ def command(
     if manifest is not None:
         raise ConfigError("--manifest: only --analytics writes one; add it, or leave the manifest out")
     if not is_text(collection) or not is_document_path(f"{collection}/x"):
-        raise ConfigError(f"--collection: '{collection}' is no collection's path; write one such as orders")
+        raise ConfigError(f"--collection: '{collection}' is not a collection's path; write one such as orders")
     fleet = file.load()
     source = fleet.replica(replica)
     require_consent(fleet, f"{count} synthetic documents of {replica} in {collection}", given=yes)

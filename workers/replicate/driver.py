@@ -74,7 +74,7 @@ class Driver:
         try:
             self._run(batch)
         except Stopping:
-            log.info("stopping: %d messages are released", len(self._deliveries))
+            log.info("stopping: releasing %d messages", len(self._deliveries))
         finally:
             self._deliveries.release_all()
 
@@ -142,7 +142,7 @@ class Driver:
 
     def _postpone(self, effect: Postpone) -> None:
         log.warning(
-            "%d writes outside their primary cannot be undone while it is unreachable; again in %d s",
+            "%d writes outside their primary cannot be reverted while it is unreachable; trying again in %d s",
             len(effect.ack_ids),
             effect.seconds,
         )

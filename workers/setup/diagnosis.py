@@ -73,9 +73,9 @@ def _asked(
         # Without credentials nothing else can be asked either.
         raise
     except NotOnEmulators as error:
-        yield Finding(Level.UNKNOWN, subject, f"cannot tell here: {error}", cause=EMULATORS)
+        yield Finding(Level.UNKNOWN, subject, f"unknown here: {error}", cause=EMULATORS)
     except CannotTell as error:
-        yield Finding(Level.UNKNOWN, subject, f"cannot tell here: {error}")
+        yield Finding(Level.UNKNOWN, subject, f"unknown here: {error}")
     except FirefleetError as error:
         yield Finding(otherwise, subject, str(error))
 
@@ -145,7 +145,7 @@ def _dead_letter_flags(wanted: SubscriptionSettings) -> str:
 
 def _recreate(project: str, name: str) -> tuple[str, ...]:
     return (
-        f"# {name}: can only be created anew, and what it holds is lost.",
+        f"# {name}: can only be deleted and created again, which loses the messages it holds.",
         f"# {name}: so stop capture (Eventarc keeps events for 24 h), and let",
         f"# {name}: its workers run until its num_undelivered_messages is 0.",
         f"gcloud pubsub subscriptions delete {name} --project={project}",
@@ -229,7 +229,7 @@ def _ttl(fleet: Fleet, replica: Replica, cloud: Cloud) -> Iterator[Finding]:
     yield Finding(
         Level.WARN,
         f"{replica.id} TTL",
-        f"off for {', '.join(missing)}: they grow for ever",
+        f"off for {', '.join(missing)}: they grow forever",
         tuple(
             f"gcloud firestore fields ttls update expire_at --collection-group={group} --enable-ttl "
             f"--database={replica.database} --project={replica.project}"

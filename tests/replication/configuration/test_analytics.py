@@ -48,7 +48,7 @@ def test_a_missing_section_says_what_to_add() -> None:
         ({"types": {}}, "analytics.types: is empty; "),
         (
             swipes(key=["user", "nobody"]),
-            "analytics.types.swipe.key: 'nobody' is no required field; choose from user",
+            "analytics.types.swipe.key: 'nobody' is not a required field; choose from user",
         ),
         (
             swipes(payload={"target": "object", "session": "string"}),
@@ -60,7 +60,10 @@ def test_a_missing_section_says_what_to_add() -> None:
             "analytics.types.swipe.window: is missing; say how long a key stays taken, such as 24h",
         ),
         (swipes(key=[]), "analytics.types.swipe.window: means nothing without a key; add one, or remove it"),
-        (swipes(window="1 day"), "analytics.types.swipe.window: '1 day' is no duration; write a whole number"),
+        (
+            swipes(window="1 day"),
+            "analytics.types.swipe.window: '1 day' is not a duration; write a whole number",
+        ),
         (swipes(optional={"target": "string"}), "analytics.types.swipe.optional: 'target' is required as well"),
         (
             swipes(payload={"x": "text"}),
@@ -81,7 +84,7 @@ def test_a_missing_section_says_what_to_add() -> None:
         ),
         (
             {"types": TYPES, "flush": {"bytes": 5}},
-            "analytics.flush.bytes: 5 is no size; write a whole number and KB",
+            "analytics.flush.bytes: 5 is not a size; write a whole number and KB",
         ),
         (
             {"types": TYPES, "buffer": {"events": 10}},
@@ -94,7 +97,7 @@ def test_a_missing_section_says_what_to_add() -> None:
         ),
         (
             {"types": TYPES, "warehouse": {"topic": "analytics", "key_env": "K"}},
-            "analytics.warehouse.topic: 'analytics' is analytics.topic already; name a topic of its own",
+            "analytics.warehouse.topic: 'analytics' is analytics.topic already; name another topic",
         ),
         (
             {"types": TYPES, "warehouse": {"topic": "wh-events"}},
@@ -109,7 +112,7 @@ def test_a_missing_section_says_what_to_add() -> None:
         ),
         (
             {"types": TYPES, "regions": {"mars": ["m"]}},
-            "analytics.regions.mars: 'mars' is no replica; choose from eu, us",
+            "analytics.regions.mars: 'mars' is not a replica; choose from eu, us",
         ),
         (
             {"types": TYPES, "regions": {"eu": ["eu", "us"]}},

@@ -19,7 +19,7 @@ ONLY_THE_LOADER_KNOWS = (
     "stands here a second time",
     "this key is not read as text",
     "is replica 'eu' already",
-    "is no replica; choose one of",
+    "is not a replica; choose one of",
     "is the topic itself",
     "never matches",
     "cannot read 'missing.key'",

@@ -380,7 +380,7 @@ def test_the_command_needs_a_replica() -> None:
     ("analytics", "text"),
     [
         (None, "analytics: is missing; add `analytics:`"),
-        ({"types": {"x": {"payload": {}, "key": ["y"]}}}, "analytics.types.x.key: 'y' is no required field"),
+        ({"types": {"x": {"payload": {}, "key": ["y"]}}}, "analytics.types.x.key: 'y' is not a required field"),
         (
             {"types": {"x": {"payload": {}}}, "warehouse": {"topic": "warehouse", "key_env": "NO_KEY"}},
             ":1: analytics.warehouse.key_env: the variable NO_KEY is not set; set one key",

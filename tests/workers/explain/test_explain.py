@@ -74,7 +74,7 @@ def test_a_write_is_received_by_all_others_by_none_or_undone(config: Path) -> No
     assert receivers("orders/1") == {"eu": ["us", "apac"], "us": ["eu", "apac"], "apac": ["eu", "us"]}
     assert receivers("wallets/1") == {"eu": ["us", "apac"], "us": [], "apac": []}
     assert receivers("chats/1") == {"eu": [], "us": [], "apac": []}
-    assert "us          is undone here and logged: only eu may write" in explain(config, "wallets/1").stdout
+    assert "us          is reverted here and logged: only eu may write" in explain(config, "wallets/1").stdout
 
 
 def test_a_document_of_firefleet_is_told_from_an_applications(config: Path) -> None:

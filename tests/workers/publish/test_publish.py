@@ -130,7 +130,7 @@ def test_a_collection_that_is_a_documents_path_is_a_mistake_of_the_command_line(
         main, ["--config", str(tmp_path / "none.yaml"), "publish", "--replica", "eu", "--collection", "a/b"]
     )
     assert result.exit_code == 2
-    assert "--collection: 'a/b' is no collection's path" in result.stderr
+    assert "--collection: 'a/b' is not a collection's path" in result.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--analytics"]])

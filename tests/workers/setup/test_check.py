@@ -139,7 +139,7 @@ def test_a_wrong_filter_fails_and_the_remedy_warns_of_the_backlog() -> None:
     found = the_finding(MadeUpCloud(subscriptions=settings("changes-eu", filter="")))
     assert found.level is Level.FAIL
     assert found.text.startswith("filter is none, not (NOT attributes:to AND")
-    assert "what it holds is lost" in found.remedy[0]
+    assert "loses the messages it holds" in found.remedy[0]
     assert "stop capture" in found.remedy[1]
     assert found.remedy[3:] == (
         "gcloud pubsub subscriptions delete changes-eu --project=p",
@@ -241,7 +241,7 @@ def test_pubsub_that_does_not_answer_fails_and_the_rest_is_still_looked_at() -> 
 
 def test_what_cannot_be_asked_is_unknown_and_never_ok() -> None:
     found = the_finding(MadeUpCloud(failures={"location": CannotTell("an emulator has none")}))
-    assert found == Finding(Level.UNKNOWN, "eu location", "cannot tell here: an emulator has none")
+    assert found == Finding(Level.UNKNOWN, "eu location", "unknown here: an emulator has none")
     found = the_finding(MadeUpCloud(failures={"location": Transient("UNAVAILABLE: down")}))
     assert found == Finding(Level.UNKNOWN, "eu location", "UNAVAILABLE: down")
 
@@ -290,7 +290,7 @@ def test_what_grows_must_be_exempt_in_every_replicated_collection_group() -> Non
 
 def test_tombstones_and_conflicts_must_expire() -> None:
     found = the_finding(MadeUpCloud(ttl_groups=OWN - {"_repl_conflicts"}))
-    assert found.text == "off for _repl_conflicts: they grow for ever"
+    assert found.text == "off for _repl_conflicts: they grow forever"
     assert found.remedy == (
         "gcloud firestore fields ttls update expire_at --collection-group=_repl_conflicts --enable-ttl "
         "--database=app-eu --project=q",
