@@ -50,7 +50,7 @@ def locked(text: str, given: Mapping[str, str]) -> Pins:
     """What a lock lists for an environment."""
     lines = [line.removesuffix("\\") for line in text.splitlines() if line[:1] not in ("", " ", "#")]
     found = [one for one in map(Requirement, lines) if applies(one, given)]
-    pins = {canonicalize_name(one.name): one for one in found}
+    pins: Pins = {canonicalize_name(one.name): one for one in found}
     assert len(pins) == len(found), "a package is listed twice"
     return pins
 

@@ -7,7 +7,7 @@ repository, where it is read without building the site; a test compares it with 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -61,7 +61,8 @@ def _models(annotation: Any) -> Iterator[Section]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield "", annotation
         return
-    between = {dict: ".NAME", list: "[]"}.get(getattr(annotation, "__origin__", None), "")
+    places: dict[Any, str] = {dict: ".NAME", list: "[]"}
+    between = places.get(get_origin(annotation), "")
     for argument in get_args(annotation):
         for below, model in _models(argument):
             yield between + below, model

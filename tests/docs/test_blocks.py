@@ -17,6 +17,7 @@ import pytest
 from google.cloud import firestore
 
 from conflict.laws import LawBroken
+from conflict.policies import LastWriteWins
 from replication.configuration.parse import parse_fleet
 from replication.fleet.model import Fleet, Mode
 from replication.simulation import prove
@@ -40,7 +41,9 @@ def titled(title: str) -> Block:
 
 def load(block: Block) -> Fleet:
     # A policy of one's own is named in some of them; that it can be imported is another test's matter.
-    return parse_fleet(block.text, file=block.where, read_secret=lambda _: b"0" * 64, load_custom=lambda _: max)
+    return parse_fleet(
+        block.text, file=block.where, read_secret=lambda _: b"0" * 64, load_custom=lambda _: LastWriteWins()
+    )
 
 
 # Configuration

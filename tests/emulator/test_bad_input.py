@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,12 @@ def test_what_cannot_be_applied_is_kept_with_its_reason_and_holds_up_nobody(
         assert one.message.attributes["reason"] == reason
         assert len(one.message.attributes["error"]) > 10
         assert one.message.attributes.get("path") == ("bad/large" if make is too_large else None)
+
+    def has_neighbours(replica: str) -> bool:
+        return len(replicas.contents(below=f"around/{name}-")[replica]) == 10
+
     for replica in ("us", "apac"):
-        eventually(
-            lambda replica=replica: len(replicas.contents(below=f"around/{name}-")[replica]) == 10,
-            every=0.5,
-        )
+        eventually(partial(has_neighbours, replica), every=0.5)
     assert eventually(lambda: metrics.total("firefleet.dead_letters", reason=reason) > counted)
 
 

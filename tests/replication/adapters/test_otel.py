@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from opentelemetry.sdk.metrics import MeterProvider
 
 from replication.adapters.otel import SECONDS_BUCKETS, SIZE_BUCKETS, OtelTelemetry, open_telemetry
 from replication.errors import ConfigError
@@ -191,15 +192,14 @@ def test_an_endpoint_that_is_away_does_not_keep_a_process_from_ending(
     assert not closing.is_alive()
 
 
-class Provider:
+class Provider(MeterProvider):
     """Notes how long it was given to send the last metrics."""
 
     def __init__(self) -> None:
+        super().__init__(shutdown_on_exit=False)
         self.given: list[float] = []
 
-    def get_meter(self, _name: str) -> None: ...
-
-    def shutdown(self, *, timeout_millis: float) -> None:
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         self.given.append(timeout_millis)
 
 

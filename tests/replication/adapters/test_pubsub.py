@@ -73,7 +73,12 @@ def test_idle_pulls_leave_nothing_that_later_messages_are_given_to(
         for number in range(5):
             publisher.submit(Message(b"%d" % number)).result(PATIENCE_S)
         received: list[Received] = []
-        eventually(lambda: received.extend(subscription.pull(10, timeout=1)) or len(received) >= 5)
+
+        def all_received() -> bool:
+            received.extend(subscription.pull(10, timeout=1))
+            return len(received) >= 5
+
+        eventually(all_received)
         assert sorted(one.message.data for one in received) == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -120,11 +125,12 @@ def test_closing_sends_what_is_waiting(pubsub_emulator: PubsubEmulator, project:
         publisher.close()
         assert len({one.result(PATIENCE_S) for one in sent}) == 2_000
         received: set[str] = set()
-        eventually(
-            lambda: (
-                received.update(one.id for one in subscription.pull(1_000, timeout=1)) or len(received) >= 2_000
-            )
-        )
+
+        def all_received() -> bool:
+            received.update(one.id for one in subscription.pull(1_000, timeout=1))
+            return len(received) >= 2_000
+
+        eventually(all_received)
 
 
 @pytest.mark.emulator

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -47,8 +47,8 @@ class Server:
         yield from self(request, context)
 
 
-def handlers(server: Server) -> dict[str, grpc.RpcMethodHandler]:
-    def unary(request: Any, response: Any) -> grpc.RpcMethodHandler:
+def handlers(server: Server) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+    def unary(request: Any, response: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         return grpc.unary_unary_rpc_method_handler(
             server, request_deserializer=request.FromString, response_serializer=response.SerializeToString
         )
@@ -93,7 +93,7 @@ def served() -> Iterator[tuple[Server, FirestoreDatabase]]:
         yield both
 
 
-CALLS = {
+CALLS: dict[str, Callable[[FirestoreDatabase], object]] = {
     "read": lambda database: database.read(["orders/1"], timeout=PATIENCE_S),
     "batch_write": lambda database: database.batch_write([Write()], timeout=PATIENCE_S),
     "commit": lambda database: database.commit([Write()], timeout=PATIENCE_S),

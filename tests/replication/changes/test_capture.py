@@ -1,5 +1,8 @@
 """Capture's table: what an event is, and who receives it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from conflict.version import Version
@@ -8,6 +11,7 @@ from replication.documents.metadata import Meta
 from replication.documents.stored import dismantle, tombstone_write
 from replication.documents.wire import set_micros
 from replication.errors import EventError, Reason, Transient
+from replication.fleet.model import Fleet
 from replication.ports import Found, Message
 from tests.support.fleets import CODEC, NOW, TEXT, document, fleet, request, text
 
@@ -23,9 +27,11 @@ def meta(*, base: int = 0, read: int = NOW, merged: bool = False, digest: bytes 
     return Meta(version, base=base, read=read, merged=merged)
 
 
-def captured(value=None, old=None, tombstone=None, the_fleet=FLEET, **headers):
+def captured(
+    value: Any = None, old: Any = None, tombstone: Any = None, the_fleet: Fleet = FLEET, **headers: Any
+) -> Any:
     """What a change is to the fleet, where the replica has this tombstone; and the paths that were read."""
-    read = []
+    read: list[tuple[str, str]] = []
 
     def found(wanted: ReadTombstone) -> Found:
         read.append((wanted.replica, wanted.path))
@@ -34,7 +40,7 @@ def captured(value=None, old=None, tombstone=None, the_fleet=FLEET, **headers):
     return run_capture(capture(*request(value, old, **headers), the_fleet), found), read
 
 
-def published(*args, **kwargs):
+def published(*args: Any, **kwargs: Any) -> Any:
     """The own attributes of what is published for a change, else why nothing is."""
     result, _ = captured(*args, **kwargs)
     if isinstance(result, Dropped):
@@ -42,58 +48,58 @@ def published(*args, **kwargs):
     return {name: text for name, text in result.attributes.items() if name in ("replica", "kind", "heal", "to")}
 
 
-def us(path="orders/1", body=BODY, *, update_time=NOW, **kwargs):
+def us(path: str = "orders/1", body: dict[str, Any] = BODY, *, update_time: int = NOW, **kwargs: Any) -> Any:
     return document("us", path, body, update_time=update_time, **kwargs)
 
 
-def test_an_applications_create_is_a_write_for_the_others():
+def test_an_applications_create_is_a_write_for_the_others() -> None:
     assert published(us()) == {"replica": "us", "kind": "write"}
 
 
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("replaced", [None, NOW - 100])
-def test_what_the_fleet_wrote_is_an_echo_and_goes_on_only_if_merged(merged, replaced):
+def test_what_the_fleet_wrote_is_an_echo_and_goes_on_only_if_merged(merged: bool, replaced: int | None) -> None:
     value = us(meta=meta(base=replaced or 0, merged=merged))
     old = us(update_time=replaced) if replaced else None
     assert published(value, old) == ({"replica": "us", "kind": "merged"} if merged else Why.ECHO)
 
 
-def test_an_intact_repl_on_another_base_is_an_applications_write_and_heals():
+def test_an_intact_repl_on_another_base_is_an_applications_write_and_heals() -> None:
     """An old snapshot written back whole: the replica's own copy claims a clock without this write."""
     value = us(meta=meta(base=NOW - 100))
     assert published(value, us(update_time=NOW - 99)) == {"replica": "us", "kind": "write", "heal": "1"}
 
 
-def test_an_intact_repl_written_long_after_its_read_is_an_applications_write():
+def test_an_intact_repl_written_long_after_its_read_is_an_applications_write() -> None:
     value = us(meta=meta(read=NOW - 10_000_001))
     assert published(value) == {"replica": "us", "kind": "write", "heal": "1"}
     assert published(us(meta=meta(read=NOW - 10_000_000))) is Why.ECHO
 
 
-def test_a_partial_update_keeps_its_repl_and_needs_no_healing():
+def test_a_partial_update_keeps_its_repl_and_needs_no_healing() -> None:
     value = us(body={"x": text("2")}, meta=meta())
     assert published(value, us(meta=meta(), update_time=NOW - 9)) == {"replica": "us", "kind": "write"}
 
 
-def test_a_whole_set_lost_its_clock_and_heals():
+def test_a_whole_set_lost_its_clock_and_heals() -> None:
     old = us(meta=meta(), update_time=NOW - 9)
     assert published(us(), old) == {"replica": "us", "kind": "write", "heal": "1"}
 
 
-def test_a_whole_set_over_an_applications_document_has_nothing_to_heal():
+def test_a_whole_set_over_an_applications_document_has_nothing_to_heal() -> None:
     assert published(us(), us(update_time=NOW - 9)) == {"replica": "us", "kind": "write"}
 
 
-def test_a_copy_of_another_document_is_a_plain_write():
+def test_a_copy_of_another_document_is_a_plain_write() -> None:
     value = us(meta=meta(), sealed_for="orders/2")
     assert published(value) == {"replica": "us", "kind": "write"}
 
 
-def test_a_delete_goes_to_all_others_and_back():
+def test_a_delete_goes_to_all_others_and_back() -> None:
     assert published(None, us(update_time=NOW - 9)) == {"replica": "us", "kind": "delete", "heal": "1"}
 
 
-def test_a_delete_by_the_fleet_is_an_echo():
+def test_a_delete_by_the_fleet_is_an_echo() -> None:
     assert published(None, us(update_time=NOW - 9), tombstone(bases=[5, NOW - 9])) is Why.ECHO
     assert published(None, us(update_time=NOW - 9), tombstone(bases=[5])) == {
         "replica": "us",
@@ -102,7 +108,9 @@ def test_a_delete_by_the_fleet_is_an_echo():
     }
 
 
-def tombstone(*, bases=(), merged=False, path="orders/1", kept_at=None):
+def tombstone(
+    *, bases: Sequence[int] = (), merged: bool = False, path: str = "orders/1", kept_at: str = ""
+) -> Found:
     version = Version({"eu": NOW}, NOW, "eu", NOW, deleted=True)
     write = tombstone_write(
         path,
@@ -118,10 +126,10 @@ def tombstone(*, bases=(), merged=False, path="orders/1", kept_at=None):
     return Found(CODEC.tombstone_path(path), write.update, NOW, NOW)
 
 
-def test_only_deletes_of_application_documents_need_a_tombstone_read():
+def test_only_deletes_of_application_documents_need_a_tombstone_read() -> None:
     old = us(update_time=NOW - 9)
 
-    def read(*args, **kwargs):
+    def read(*args: Any, **kwargs: Any) -> Any:
         return captured(*args, **kwargs)[1]
 
     assert read(None, old) == [("us", CODEC.tombstone_path("orders/1"))]
@@ -132,7 +140,7 @@ def test_only_deletes_of_application_documents_need_a_tombstone_read():
     assert read() == []
 
 
-def test_a_failed_read_ends_the_capture():
+def test_a_failed_read_ends_the_capture() -> None:
     def away(wanted: ReadTombstone) -> Found:
         raise Transient(f"{wanted.replica} is away")
 
@@ -140,7 +148,7 @@ def test_a_failed_read_ends_the_capture():
         run_capture(capture(*request(None, us()), FLEET), away)
 
 
-def test_ttl_deletes_stay_unless_the_config_says_so():
+def test_ttl_deletes_stay_unless_the_config_says_so() -> None:
     old = us(update_time=NOW - 9)
     assert published(None, old, ce_authtype="system") is Why.EXPIRED
     replicating = fleet("expirations: replicate\n" + TEXT)
@@ -157,42 +165,44 @@ def test_ttl_deletes_stay_unless_the_config_says_so():
     ],
     ids=["merged", "plain", "under another id"],
 )
-def test_of_the_fleets_own_documents_only_merged_tombstones_are_published(found, expected):
+def test_of_the_fleets_own_documents_only_merged_tombstones_are_published(
+    found: Found, expected: object
+) -> None:
     assert published(found.document) == expected
 
 
-def test_unchanged_events_are_not_published():
+def test_unchanged_events_are_not_published() -> None:
     """The emulator reports guards: an empty mask as a write of the same, an absent tombstone as no document."""
     kept = us(meta=meta(merged=True))
     assert captured(kept, kept) == (Dropped(Why.UNCHANGED), [])
     assert captured() == (Dropped(Why.UNCHANGED), [])
 
 
-def test_the_conflict_log_stays():
+def test_the_conflict_log_stays() -> None:
     assert published(us("_repl_conflicts/abc")) is Why.OWN
     assert published(us("_repl_conflicts/abc/_repl_bodies/1")) is Why.OWN
 
 
-def test_local_collections_never_leave():
+def test_local_collections_never_leave() -> None:
     assert captured(us("secrets/1")) == (Dropped(Why.LOCAL, "us"), [])
     assert published(us("secrets/1/more/2")) is Why.LOCAL
     assert published(None, us("secrets/1")) is Why.LOCAL
 
 
-def test_a_write_outside_the_primary_is_a_violation_for_that_replica_alone():
+def test_a_write_outside_the_primary_is_a_violation_for_that_replica_alone() -> None:
     assert published(us("wallets/1")) == {"replica": "us", "kind": "violation", "to": "us"}
     assert published(None, us("wallets/1")) == {"replica": "us", "kind": "violation", "to": "us"}
     at_primary = document("eu", "wallets/1", BODY, update_time=NOW)
     assert published(at_primary) == {"replica": "eu", "kind": "write"}
 
 
-def test_a_database_of_no_replica_is_an_error_that_names_it():
+def test_a_database_of_no_replica_is_an_error_that_names_it() -> None:
     with pytest.raises(EventError, match="databases/mars is no replica") as caught:
         published(document("mars", "orders/1", BODY, update_time=NOW))
     assert caught.value.reason is Reason.UNKNOWN_REPLICA
 
 
-def test_attributes_are_the_cloud_events_and_fit_pub_sub():
+def test_attributes_are_the_cloud_events_and_fit_pub_sub() -> None:
     made, _ = captured(us(), ce_document="d" * 1025, ce_source="//x", traceparent="00-a-b-01")
     assert isinstance(made, Message)
     assert "ce-document" not in made.attributes
@@ -201,7 +211,7 @@ def test_attributes_are_the_cloud_events_and_fit_pub_sub():
     assert all(len(text.encode()) <= 1024 for text in made.attributes.values())
 
 
-def test_the_data_is_published_byte_for_byte():
+def test_the_data_is_published_byte_for_byte() -> None:
     body, headers = request(us(meta=meta(base=3)), us(update_time=NOW - 9))
     message = run_capture(capture(body, headers, FLEET), unasked)
     assert isinstance(message, Message)

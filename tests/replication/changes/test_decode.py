@@ -1,6 +1,7 @@
 """Messages as a worker reads them: the version from the bytes and the kind, or an error with its reason."""
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from google.events.cloud.firestore_v1 import DocumentEventData as OfficialEvent
@@ -24,15 +25,15 @@ SNAPSHOT = dismantle(document("eu", "orders/1", BODY, update_time=1), path="orde
 CONTEXT = Version({"us": NOW - 5, "eu": NOW - 90}, NOW + 7, "us", NOW - 5, SNAPSHOT.digest)
 
 
-def eu(path="orders/1", body=BODY, *, update_time=NOW, **kwargs):
+def eu(path: str = "orders/1", body: dict[str, Any] = BODY, *, update_time: int = NOW, **kwargs: Any) -> Any:
     return document("eu", path, body, update_time=update_time, **kwargs)
 
 
-def change(*args, **kwargs) -> Change:
+def change(*args: Any, **kwargs: Any) -> Change:
     return decode(message(*args, **kwargs), FLEET)
 
 
-def test_a_create_is_its_replica_s_first_write():
+def test_a_create_is_its_replica_s_first_write() -> None:
     made = change("write", "eu", eu())
     assert made == Change(
         "orders/1",
@@ -45,7 +46,7 @@ def test_a_create_is_its_replica_s_first_write():
 
 
 @pytest.mark.parametrize("carrier", ["value", "old_value"])
-def test_the_context_is_the_value_s_repl_else_the_old_value_s(carrier):
+def test_the_context_is_the_value_s_repl_else_the_old_value_s(carrier: str) -> None:
     meta = Meta(CONTEXT, base=0, read=NOW)
     value = eu(meta=meta if carrier == "value" else None)
     old = eu(update_time=NOW - 3, meta=meta if carrier == "old_value" else None)
@@ -53,26 +54,26 @@ def test_the_context_is_the_value_s_repl_else_the_old_value_s(carrier):
     assert made.version == Version({"us": NOW - 5, "eu": NOW}, NOW + 8, "eu", NOW, SNAPSHOT.digest)
 
 
-def test_a_delete_is_superseded_by_any_later_create_and_is_later_than_what_it_deleted():
+def test_a_delete_is_superseded_by_any_later_create_and_is_later_than_what_it_deleted() -> None:
     old = eu(update_time=NOW - 3, meta=Meta(CONTEXT, read=NOW))
     made = change("delete", "eu", None, old, time=NOW - 1_000_000)
     assert made.version == Version({"us": NOW - 5, "eu": NOW - 2}, NOW + 8, "eu", NOW - 2, deleted=True)
     assert made.body is None
 
 
-def test_a_violating_delete_keeps_what_it_deleted_for_the_log():
+def test_a_violating_delete_keeps_what_it_deleted_for_the_log() -> None:
     made = change("violation", "us", None, document("us", "wallets/1", BODY, update_time=NOW))
     assert made.version.deleted
     assert made.body == SNAPSHOT.body
 
 
-def test_a_merge_carries_its_version():
+def test_a_merge_carries_its_version() -> None:
     version = Version({"eu": 5, "us": 6}, 7, "us", 6, SNAPSHOT.digest, mixed=True)
     made = change("merged", "eu", eu(meta=Meta(version, merged=True)))
     assert (made.version, made.body) == (version, SNAPSHOT.body)
 
 
-def test_a_merged_tombstone_is_the_delete_of_its_document():
+def test_a_merged_tombstone_is_the_delete_of_its_document() -> None:
     version = Version({"eu": 5}, 6, "eu", 5, deleted=True)
     prefix = "projects/shop/databases/eu/documents/"
     write = tombstone_write("orders/1", Meta(version), [], expire_at=0, prefix=prefix, codec=CODEC)
@@ -81,7 +82,7 @@ def test_a_merged_tombstone_is_the_delete_of_its_document():
     assert (made.path, made.version, made.body) == ("orders/1", version, None)
 
 
-def test_an_own_reference_reads_the_same_at_every_replica_and_a_foreign_one_stays():
+def test_an_own_reference_reads_the_same_at_every_replica_and_a_foreign_one_stays() -> None:
     def digest(replica: str, target: str) -> bytes:
         value = document(replica, "orders/1", BODY, update_time=NOW)
         value.fields["ref"].array_value.values.add().reference_value = target
@@ -92,7 +93,7 @@ def test_an_own_reference_reads_the_same_at_every_replica_and_a_foreign_one_stay
     assert own[0] == own[1] != foreign
 
 
-def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_everywhere():
+def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_everywhere() -> None:
     """Written at `us`, it is foreign; at `eu`, where it leads, it looks like one of its own."""
     there = "projects/shop/databases/eu/documents/a/1"
     value = document("us", "orders/1", BODY, update_time=NOW)
@@ -112,7 +113,7 @@ def test_a_reference_into_another_replica_is_left_as_it_is_and_has_one_digest_ev
     assert found.by_fleet, "otherwise it would count as an application's write, and go round"
 
 
-def test_the_official_event_type_and_its_json_form_read_the_same():
+def test_the_official_event_type_and_its_json_form_read_the_same() -> None:
     body = data(eu(meta=Meta(CONTEXT, read=NOW)), eu(update_time=NOW - 3))
     official = OfficialEvent.pb().FromString(body)
     sent = official.SerializeToString()
@@ -122,7 +123,7 @@ def test_the_official_event_type_and_its_json_form_read_the_same():
     assert decode(Message(as_json, attributes | {"ce-datacontenttype": "application/json"}), FLEET) == binary
 
 
-def test_forged_metadata_is_named_and_counts_as_absent():
+def test_forged_metadata_is_named_and_counts_as_absent() -> None:
     value = eu()
     value.fields["_repl"].string_value = "mine"
     made = change("write", "eu", value)
@@ -159,7 +160,7 @@ def wrong() -> list[tuple[str, Message, Reason]]:
 
 
 @pytest.mark.parametrize(("bad", "reason"), [row[1:] for row in wrong()], ids=[row[0] for row in wrong()])
-def test_what_can_never_be_applied_says_why(bad, reason):
+def test_what_can_never_be_applied_says_why(bad: Message, reason: Reason) -> None:
     with pytest.raises(EventError) as caught:
         decode(bad, FLEET)
     assert caught.value.reason is reason
@@ -171,7 +172,7 @@ def test_what_can_never_be_applied_says_why(bad, reason):
     st.sampled_from(["write", "delete", "merged", "violation"]),
     st.booleans(),
 )
-def test_any_bytes_are_a_change_or_an_event_error(noise, kind, as_json):
+def test_any_bytes_are_a_change_or_an_event_error(noise: bytes, kind: str, as_json: bool) -> None:
     attributes = {"replica": "eu", "kind": kind, "ce-time": "2026-01-01T00:00:00Z"}
     if as_json:
         attributes["ce-datacontenttype"] = "application/json"

@@ -18,7 +18,7 @@ def placed(*, pubsub: str | None = None, **hosts: str) -> Fleet:
     return replace(CLOUD, replicas=replicas, pubsub_emulator_host=pubsub)
 
 
-def test_all_in_the_cloud_or_all_on_emulators_is_fine():
+def test_all_in_the_cloud_or_all_on_emulators_is_fine() -> None:
     require_one_kind(CLOUD, file="fleet.yaml")
     require_one_kind(placed(pubsub="a:1", eu="b:2", us="b:2", apac="c:3"), file="fleet.yaml")
     assert not CLOUD.emulated
@@ -44,7 +44,7 @@ def test_all_in_the_cloud_or_all_on_emulators_is_fine():
         ),
     ],
 )
-def test_a_mix_names_which_end_is_what_and_the_remedy(mixed: Fleet, told: str):
+def test_a_mix_names_which_end_is_what_and_the_remedy(mixed: Fleet, told: str) -> None:
     with pytest.raises(ConfigError) as refused:
         require_one_kind(mixed, file="fleet.yaml")
     assert str(refused.value).startswith(f"fleet.yaml: emulators and the cloud are mixed: {told}; ")

@@ -18,16 +18,16 @@ def with_policy(policy: object) -> Fleet:
     return replace(FLEET, rules=(Rule(match="{document=**}", policy=policy),))  # type: ignore[arg-type]
 
 
-def test_the_order_of_keys_comments_and_spelt_out_defaults_change_nothing():
+def test_the_order_of_keys_comments_and_spelt_out_defaults_change_nothing() -> None:
     lines = TEXT.strip().splitlines()
     head, rest = lines[:2], lines[2:]
     other = "\n".join(["drift_limit: 5m  # the default", *rest, *reversed(head)])
     assert parse_fleet(other, file="x", read_secret=lambda _: b"").fingerprint == FLEET.fingerprint
-    swapped = dict(reversed(FLEET.replicas.items()))
+    swapped = dict(reversed(list(FLEET.replicas.items())))
     assert replace(FLEET, replicas=swapped).fingerprint == FLEET.fingerprint
 
 
-def test_it_does_not_depend_on_the_secret_or_on_where_emulators_are():
+def test_it_does_not_depend_on_the_secret_or_on_where_emulators_are() -> None:
     replicas = {name: replace(one, emulator_host="a:1") for name, one in FLEET.replicas.items()}
     moved = replace(FLEET, secret=b"0123456789abcdef", replicas=replicas, pubsub_emulator_host="a:2")
     assert moved.fingerprint == FLEET.fingerprint
@@ -45,11 +45,11 @@ def test_it_does_not_depend_on_the_secret_or_on_where_emulators_are():
         replace(FLEET, expirations="replicate"),
     ],
 )
-def test_every_setting_that_matters_changes_it(changed: Fleet):
+def test_every_setting_that_matters_changes_it(changed: Fleet) -> None:
     assert changed.fingerprint != FLEET.fingerprint
 
 
-def test_policies_are_told_apart_by_their_parameters_and_names():
+def test_policies_are_told_apart_by_their_parameters_and_names() -> None:
     class Own:
         def __init__(self, name: str) -> None:
             self.name = name
@@ -67,7 +67,7 @@ def test_policies_are_told_apart_by_their_parameters_and_names():
     assert len({with_policy(policy).fingerprint for policy in policies}) == len(policies)
 
 
-def test_its_value_is_pinned():
+def test_its_value_is_pinned() -> None:
     """Processes of several releases compare it: another value would say that their files differ."""
     assert fingerprint({"b": [1, "x", None], "a": {"k": True}}) == "2aa1a8fe"
 

@@ -6,6 +6,7 @@ It does what `workers.analytics` does with threads: pullers, a flusher whose par
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from replication.analytics.anonymise import Anonymiser
@@ -118,7 +119,7 @@ class Worker:
         )
         now = lambda: world.seconds  # noqa: E731
         self._subscription = FlakySubscription(world)
-        self.buffer = Buffer(world.settings, now=now())
+        self.buffer = Buffer(world.settings, now=world.seconds)
         self.deliveries = Deliveries("worker", self._subscription, Progress(now), deadline_s=60, now=now)
         self.tasks: list[Task] = []
         self._pulled: list[tuple[int, list[Received]]] = []
@@ -277,9 +278,7 @@ class Worker:
             case SideBySide():
                 parts = list(effect.parts)
                 self._world.seen["parts side by side"] += len(parts) > 1
-                task.parts = [
-                    Task("part", part.steps, lambda part=part: self._give_up(part.held)) for part in parts
-                ]
+                task.parts = [Task("part", part.steps, partial(self._give_up, part.held)) for part in parts]
             case _:
                 assert_never(effect)
         return None

@@ -14,7 +14,7 @@ from replication.analytics.reader import read_events
 from replication.configuration.analytics import Analytics
 from replication.documents.wire import MICROS
 from replication.ports import Message, Status, Written
-from tests.simulation.dice import Dice
+from replication.simulation.dice import Dice
 from tests.support.analytics import T0, TYPES, settings, stored
 from workers.publish.generator import Generator, Mix
 

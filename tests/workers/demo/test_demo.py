@@ -25,6 +25,7 @@ from rich.console import Console
 from conflict.values import Reference
 from replication.adapters.otel import OtelTelemetry
 from replication.apply.conflict_reader import Record, Side
+from replication.metrics import CHANGES, LAG
 from replication.verify.compare import differences
 from tests.support.polling import PATIENCE_S
 from workers.cli import main
@@ -36,7 +37,7 @@ from workers.demo.run import Frame, Stage
 from workers.demo.shop import ShopWrite, Trade, Verb, Writer, plan_season
 from workers.demo.view import LiveView, PlainView
 from workers.local.emulators import Missing
-from workers.local.meters import CHANGES, LAG, Buckets, Flow, Meters
+from workers.local.meters import Buckets, Flow, Meters
 from workers.local.otlp import PATH, build_app
 from workers.runtime.serving import ServerThread
 

@@ -27,7 +27,7 @@ from tests.support.polling import eventually
 from workers.cli import main
 from workers.local.meters import Meters
 from workers.probe.probing import Probe, Round
-from workers.replicate.driver import Clients
+from workers.replicate.clients import Clients
 from workers.replicate.worker import Worker
 from workers.runtime.interrupt import stopping
 

@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -15,7 +15,7 @@ from replication.adapters.memory import MemoryDatabase, MemoryTopic
 from replication.effects import Expired
 from replication.errors import Transient
 from replication.fleet.model import Target
-from replication.ports import Message, Received
+from replication.ports import Message, Received, Subscription
 from tests.support.fleets import NOW, document, fleet, message, text
 from tests.support.polling import eventually
 from workers.replicate.clients import Clients
@@ -74,6 +74,18 @@ class Flaky:
 
     def close(self) -> None:
         pass
+
+
+class Impatient(StopSignal):
+    """Tells of each wait, and does not wait."""
+
+    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._told = told
+
+    def wait(self, seconds: float) -> bool:
+        self._told()
+        return super().wait(0)
 
 
 @dataclass
@@ -141,7 +153,7 @@ def write(path: str = "docs/1", *, at: int = NOW) -> Message:
     return message("write", "eu", document("eu", path, {"x": text("new")}, update_time=at))
 
 
-def test_a_batch_is_applied_acknowledged_and_measured(rig):
+def test_a_batch_is_applied_acknowledged_and_measured(rig: Rig) -> None:
     rig.driver().run(rig.pulled(write("docs/1"), write("docs/2")))
     assert rig.value("docs/1") == rig.value("docs/2") == "new"
     assert rig.subscription.backlog == 0
@@ -152,16 +164,10 @@ def test_a_batch_is_applied_acknowledged_and_measured(rig):
     assert all(lag > 1_000_000 for lag in lags), "seconds since the source's commit, in 2023"
 
 
-def test_a_database_that_comes_back_is_waited_for_and_reported_meanwhile(rig):
+def test_a_database_that_comes_back_is_waited_for_and_reported_meanwhile(rig: Rig) -> None:
     rig.databases["apac"] = Flaky(rig.databases["apac"], 3, Transient("apac is down"))
     seen: list[str | None] = []
-    inner = rig.stop.wait
-
-    def wait(seconds: float) -> bool:
-        seen.append(rig.progress.unreachable())
-        return inner(0)
-
-    rig.stop.wait = wait
+    rig.stop = Impatient(lambda: seen.append(rig.progress.unreachable()))
     rig.driver().run(rig.pulled(write()))
     assert seen == ["apac is down"] * 3
     assert rig.progress.unreachable() is None
@@ -169,7 +175,7 @@ def test_a_database_that_comes_back_is_waited_for_and_reported_meanwhile(rig):
     assert rig.telemetry.total("firefleet.retries", target="apac") == 3
 
 
-def test_stopping_during_an_outage_releases_what_is_held_at_once(rig):
+def test_stopping_during_an_outage_releases_what_is_held_at_once(rig: Rig) -> None:
     rig.databases["apac"] = Flaky(rig.databases["apac"], 10**6, Transient("apac is down"))
     batch = rig.pulled(write())
     rig.stop.set()
@@ -178,9 +184,11 @@ def test_stopping_during_an_outage_releases_what_is_held_at_once(rig):
     assert rig.progress.inflight == 0
 
 
-def test_a_fault_of_the_program_releases_one_message_and_applies_its_neighbours(rig, caplog):
+def test_a_fault_of_the_program_releases_one_message_and_applies_its_neighbours(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     class Trap(MemoryDatabase):
-        def commit(self, writes, *, timeout):
+        def commit(self, writes: Any, *, timeout: Any) -> Any:
             if any("/trap" in made.update.name for made in writes):
                 raise RuntimeError("a bug")
             return super().commit(writes, timeout=timeout)
@@ -195,7 +203,7 @@ def test_a_fault_of_the_program_releases_one_message_and_applies_its_neighbours(
     assert rig.telemetry.total("firefleet.failures") == 1
 
 
-def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_durable(rig):
+def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_durable(rig: Rig) -> None:
     failures = iter(range(2))
     real = rig.dead.publisher()
 
@@ -211,7 +219,7 @@ def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_dur
         def close(self) -> None:
             pass
 
-    rig.stop.wait = lambda seconds: False
+    rig.stop = Impatient()
     batch = rig.pulled(Message(b"\xff", {"replica": "eu", "kind": "write"}))
     clients = Clients(rig.databases, rig.subscription, rig.topic.publisher(), Shaky(), rig.telemetry)
     rig.driver_of(clients).run(batch)
@@ -221,14 +229,14 @@ def test_a_publish_that_fails_keeps_the_bad_message_until_its_dead_letter_is_dur
     assert rig.telemetry.total("firefleet.dead_letters", reason="undecodable") == 1
 
 
-def test_no_write_is_sent_ten_seconds_after_its_read(rig):
+def test_no_write_is_sent_ten_seconds_after_its_read(rig: Rig) -> None:
     assert write_timeout(100.0, 100.0, rig.stop) <= 5.0
     assert write_timeout(93.0, 100.0, rig.stop) <= 2.0
     with pytest.raises(Expired):
         write_timeout(91.0, 100.0, rig.stop)
 
 
-def test_a_worker_takes_what_comes_and_stops_when_told(rig):
+def test_a_worker_takes_what_comes_and_stops_when_told(rig: Rig) -> None:
     worker = Worker(TARGET, rig.clients, threads=2, max_messages=100)
     worker.start()
     for number in range(50):
@@ -241,24 +249,31 @@ def test_a_worker_takes_what_comes_and_stops_when_told(rig):
     assert all(rig.value(f"docs/{number}") == "new" for number in range(50))
 
 
-def test_a_pull_that_fails_for_every_puller_is_one_line_and_its_end_another(rig, caplog):
+def test_a_pull_that_fails_for_every_puller_is_one_line_and_its_end_another(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     failing = threading.Event()
     failing.set()
     failures: set[str] = set()
     inner = rig.subscription
 
-    class Away:
+    class Away(Subscription):
         def pull(self, limit: int, *, timeout: float) -> list[Received]:
             if failing.is_set():
                 failures.add(threading.current_thread().name)
                 raise Transient("pulling from changes-apac: UNAVAILABLE")
             return inner.pull(limit, timeout=timeout)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(inner, name)
+        def acknowledge(self, ack_ids: Sequence[str]) -> None:
+            inner.acknowledge(ack_ids)
 
-    rig.subscription = Away()
-    worker = Worker(TARGET, rig.clients, threads=4, max_messages=100)
+        def extend(self, ack_ids: Sequence[str], seconds: int) -> None:
+            inner.extend(ack_ids, seconds)
+
+        def close(self) -> None:
+            inner.close()
+
+    worker = Worker(TARGET, replace(rig.clients, subscription=Away()), threads=4, max_messages=100)
     with caplog.at_level(logging.INFO, logger="workers"):
         worker.start()
         eventually(lambda: len(failures) == 4, timeout=60)
@@ -275,7 +290,7 @@ def test_a_pull_that_fails_for_every_puller_is_one_line_and_its_end_another(rig,
     assert told[1][1].startswith("Pub/Sub reachable again after ")
 
 
-def test_batches_are_bounded_in_bytes_and_lose_nothing():
+def test_batches_are_bounded_in_bytes_and_lose_nothing() -> None:
     size = BATCH_BYTES_MAX // 3
     pulled = [Received(Message(b"x" * size), str(n), str(n)) for n in range(7)]
     cut = list(batches(pulled))

@@ -9,7 +9,7 @@ import pytest
 from conflict.version import Version
 from replication.apply.conflict_log import conflict_id
 from replication.apply.effects import Observation
-from replication.apply.plan import Conflict, Outcome, State
+from replication.apply.outcomes import Conflict, ConflictKind, Outcome, State
 from replication.documents.wire import Document
 from workers.replicate.observe import Observer
 from workers.runtime.journal import Journal
@@ -64,7 +64,7 @@ def desk(caplog: pytest.LogCaptureFixture) -> Iterator[Desk]:
 def violation(written: State, stands: State) -> Conflict:
     sides = (written, stands)
     return Conflict(
-        "wallets/w1", Outcome.VIOLATION, sides, winner=stands, policy="single-primary", primary="eu"
+        "wallets/w1", ConflictKind.VIOLATION, sides, winner=stands, policy="single-primary", primary="eu"
     )
 
 
@@ -79,14 +79,14 @@ def violation(written: State, stands: State) -> Conflict:
 )
 def test_a_violation_is_told_in_words_with_the_place_of_its_body(
     desk: Desk, written: State, stands: State, told: str
-):
+) -> None:
     conflict = violation(written, stands)
     [line] = desk.see(Observation(Outcome.VIOLATION, "m1", "us", "wallets/w1", conflict=conflict))
     entry = f"us/_repl_conflicts/{conflict_id(conflict)}"
     assert (line.levelname, line.getMessage()) == ("WARNING", f"wallets/w1 {told}; its body: {entry}")
 
 
-def test_a_dead_letter_names_document_and_letter_and_counts_for_its_collection(desk: Desk):
+def test_a_dead_letter_names_document_and_letter_and_counts_for_its_collection(desk: Desk) -> None:
     [line] = desk.see(
         Observation(
             Outcome.DEAD_LETTER,
@@ -107,13 +107,13 @@ def test_a_dead_letter_names_document_and_letter_and_counts_for_its_collection(d
     assert changes["collection"] == "big"
 
 
-def test_a_dead_letter_of_no_known_document_says_nothing_of_one(desk: Desk):
+def test_a_dead_letter_of_no_known_document_says_nothing_of_one(desk: Desk) -> None:
     [line] = desk.see(Observation(Outcome.DEAD_LETTER, "m1", "", reason="undecodable", text="no", letter="a"))
     assert line.getMessage() == "message m1 went to the dead-letter topic as a: undecodable: no"
     assert line.collection == "unknown"
 
 
-def test_versions_not_believed_are_told_once_a_minute_for_each_replica_and_counted_always(desk: Desk):
+def test_versions_not_believed_are_told_once_a_minute_for_each_replica_and_counted_always(desk: Desk) -> None:
     def fault(source: str) -> Observation:
         return Observation(Outcome.APPLIED, "m1", source, "orders/q1", faults=("sealed with another secret",))
 

@@ -35,11 +35,11 @@ def config(tmp_path: Path) -> ConfigFile:
     return ConfigFile(path, {})
 
 
-def test_the_version_is_the_distributions():
+def test_the_version_is_the_distributions() -> None:
     assert version() == metadata.version("firefleet")
 
 
-def test_a_replica_is_described_with_its_database_and_where_that_is(config: ConfigFile):
+def test_a_replica_is_described_with_its_database_and_where_that_is(config: ConfigFile) -> None:
     eu = config.load().replica("eu")
     assert described(eu) == f"eu (database app-eu of my-project, emulator {eu.emulator_host})"
 
@@ -64,7 +64,7 @@ def test_a_replica_is_described_with_its_database_and_where_that_is(config: Conf
 )
 def test_a_process_says_first_what_it_is_and_then_of_each_trouble_one_line(
     config: ConfigFile, tmp_path: Path, command: tuple[str, ...], doing: str
-):
+) -> None:
     configuration, log = config.load_all(), tmp_path / "log"
     arguments = ["-m", "firefleet", "--config", str(config.path), *command]
     with log.open("wb") as written:

@@ -52,7 +52,7 @@ def desk(caplog: pytest.LogCaptureFixture) -> Iterator[Desk]:
         yield Desk(caplog)
 
 
-def test_a_minute_of_work_is_one_line(desk: Desk):
+def test_a_minute_of_work_is_one_line(desk: Desk) -> None:
     desk.journal.record({"applied": 1_200, "conflict": 1, "stale": 3}, [0.05] * 1_100 + [2.0] * 100)
     desk.journal.record({"applied": 4})
     desk.pass_time(59, held=12)
@@ -65,7 +65,7 @@ def test_a_minute_of_work_is_one_line(desk: Desk):
     )
 
 
-def test_each_minute_is_told_by_itself_and_an_idle_one_not_at_all(desk: Desk):
+def test_each_minute_is_told_by_itself_and_an_idle_one_not_at_all(desk: Desk) -> None:
     desk.journal.record({"applied": 5}, [0.1])
     desk.pass_time(60)
     assert desk.lines()[0].startswith("INFO in the last minute: 5 applied, lag")
@@ -76,12 +76,12 @@ def test_each_minute_is_told_by_itself_and_an_idle_one_not_at_all(desk: Desk):
     assert desk.lines() == ["INFO in the last minute: 1 applied, 0 conflicts, 0 dead letters, 0 held"]
 
 
-def test_work_that_is_held_is_told_where_nothing_gets_done(desk: Desk):
+def test_work_that_is_held_is_told_where_nothing_gets_done(desk: Desk) -> None:
     desk.pass_time(60, held=7)
     assert desk.lines() == ["INFO in the last minute: 0 applied, 0 conflicts, 0 dead letters, 7 held"]
 
 
-def test_an_outage_is_told_at_once_then_once_a_minute_and_when_it_is_over(desk: Desk):
+def test_an_outage_is_told_at_once_then_once_a_minute_and_when_it_is_over(desk: Desk) -> None:
     oldest_us = int((WALL_S - 14) * 1_000_000)
     desk.progress.hold("puller-1", 20, oldest_us)
     for puller in ("puller-1", "puller-2", "puller-3", "puller-4"):
@@ -105,7 +105,7 @@ def test_an_outage_is_told_at_once_then_once_a_minute_and_when_it_is_over(desk: 
     assert not [line for line in desk.lines() if "us" in line.split()[1]]
 
 
-def test_an_end_that_comes_and_goes_is_told_once_a_minute(desk: Desk):
+def test_an_end_that_comes_and_goes_is_told_once_a_minute(desk: Desk) -> None:
     told = []
     for _ in range(240):
         desk.progress.trouble("puller-1", "Pub/Sub", "UNAVAILABLE")
@@ -122,7 +122,7 @@ def test_an_end_that_comes_and_goes_is_told_once_a_minute(desk: Desk):
     ]
 
 
-def test_an_outage_too_soon_after_the_last_is_told_when_it_lasts(desk: Desk):
+def test_an_outage_too_soon_after_the_last_is_told_when_it_lasts(desk: Desk) -> None:
     desk.progress.trouble("puller-1", "us", "down")
     desk.progress.trouble("puller-1", "us", None)
     desk.clock.now += 10
@@ -135,7 +135,7 @@ def test_an_outage_too_soon_after_the_last_is_told_when_it_lasts(desk: Desk):
     assert desk.lines() == ["INFO us reachable again after 55 s, 0 changes held"]
 
 
-def test_two_ends_are_told_apart(desk: Desk):
+def test_two_ends_are_told_apart(desk: Desk) -> None:
     desk.progress.trouble("puller-1", "us", "down")
     desk.progress.trouble("puller-1", "Pub/Sub", "away")
     desk.lines()
@@ -147,7 +147,7 @@ def test_two_ends_are_told_apart(desk: Desk):
     assert not desk.progress.troubled("puller-1")
 
 
-def test_a_kind_of_line_is_written_once_a_minute_and_says_how_many_were_left_out(desk: Desk):
+def test_a_kind_of_line_is_written_once_a_minute_and_says_how_many_were_left_out(desk: Desk) -> None:
     assert [desk.journal.rarely("faults of us") for _ in range(4)] == [0, None, None, None]
     assert desk.journal.rarely("faults of eu") == 0
     desk.clock.now += 60
@@ -157,7 +157,7 @@ def test_a_kind_of_line_is_written_once_a_minute_and_says_how_many_were_left_out
 
 
 @given(st.lists(st.floats(0.002, 1e6), min_size=1), st.floats(0.01, 1))
-def test_a_quantile_is_the_exact_one_or_up_to_five_percent_more(values: list[float], share: float):
+def test_a_quantile_is_the_exact_one_or_up_to_five_percent_more(values: list[float], share: float) -> None:
     lags = Lags()
     lags.add(values)
     exact = sorted(values)[-int(-share * len(values) // 1) - 1]
@@ -166,7 +166,7 @@ def test_a_quantile_is_the_exact_one_or_up_to_five_percent_more(values: list[flo
     assert exact * 0.999 <= answered <= exact * 1.051
 
 
-def test_no_lags_have_no_quantile_and_a_clock_that_went_back_counts_as_no_lag():
+def test_no_lags_have_no_quantile_and_a_clock_that_went_back_counts_as_no_lag() -> None:
     lags = Lags()
     assert lags.quantile(0.5) is None
     lags.add([-3.0, 0.0])
@@ -185,5 +185,5 @@ def test_no_lags_have_no_quantile_and_a_clock_that_went_back_counts_as_no_lag():
         (864_000, "10 days"),
     ],
 )
-def test_a_span_is_told_in_the_unit_that_fits(seconds: float, told: str):
+def test_a_span_is_told_in_the_unit_that_fits(seconds: float, told: str) -> None:
     assert span(seconds) == told

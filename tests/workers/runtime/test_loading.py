@@ -56,14 +56,14 @@ def beside(path: Path, **environment: str) -> Mapping[str, Finding]:
     return {each.subject: each for each in diagnose_surroundings(config.load_all(), config)}
 
 
-def test_a_fleet_in_the_cloud_needs_a_secret_and_is_warned_of_adding_one_late():
+def test_a_fleet_in_the_cloud_needs_a_secret_and_is_warned_of_adding_one_late() -> None:
     found = about("secret_file", replace(FLEET, secret=None))
     assert found.level is Level.FAIL
     assert found.remedy[0].startswith("# only before the first write. On a running fleet every process")
     assert "counts as a conflict" in found.remedy[1]
 
 
-def test_a_fleet_on_emulators_needs_no_secret_and_is_not_told_to_add_one():
+def test_a_fleet_on_emulators_needs_no_secret_and_is_not_told_to_add_one() -> None:
     found = about("secret_file", replace(ON_EMULATORS, secret=None))
     assert (found.level, found.remedy) == (Level.OK, ())
 
@@ -72,27 +72,27 @@ def test_a_fleet_on_emulators_needs_no_secret_and_is_not_told_to_add_one():
     ("kept_us", "told"),
     [(HOUR_US, "1h"), (36 * HOUR_US, "36h"), (HOUR_US // 120, "30s"), (HOUR_US * 24, "1d")],
 )
-def test_a_retention_is_told_in_the_unit_it_was_written_in(kept_us: int, told: str):
+def test_a_retention_is_told_in_the_unit_it_was_written_in(kept_us: int, told: str) -> None:
     found = about("tombstone_retention", replace(FLEET, tombstone_retention_us=kept_us))
     assert found.level is Level.FAIL
     assert found.text.startswith(f"{told}, but events can come back for 8d ")
 
 
 @pytest.mark.parametrize("match", ["_repl_conflicts/{id}", "_repl_tombstones/{document=**}"])
-def test_a_rule_for_firefleets_own_collections_warns(match: str):
+def test_a_rule_for_firefleets_own_collections_warns(match: str) -> None:
     found = about(f"collections: {match}", replace(FLEET, rules=(Rule(match=match), CATCH_ALL)))
     assert found.level is Level.WARN
     assert "this rule does nothing" in found.text
 
 
-def test_analytics_that_a_rule_replicates_fail_with_the_rule_to_add():
+def test_analytics_that_a_rule_replicates_fail_with_the_rule_to_add() -> None:
     rules = (Rule(match="orders/{order}"), CATCH_ALL)
     found = about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS)
     assert found.level is Level.FAIL
     assert found.remedy[-1] == '- {match: "analytics_events/{event}", mode: local}'
 
 
-def test_the_example_of_the_documentation_is_sound(tmp_path: Path):
+def test_the_example_of_the_documentation_is_sound(tmp_path: Path) -> None:
     [example] = re.findall(r"```yaml[^\n]*\n(.*?)```", (ROOT / "ANALYTICS.md").read_text(), re.DOTALL)
     (tmp_path / "fleet.secret").write_text("0123456789abcdef")
     (tmp_path / "fleet.yaml").write_text(example)
@@ -102,12 +102,12 @@ def test_the_example_of_the_documentation_is_sound(tmp_path: Path):
 
 
 @pytest.mark.parametrize("match", ["analytics_events/{event}", "analytics_events/{rest=**}", "{document=**}"])
-def test_analytics_that_stay_at_their_replica_are_fine(match: str):
+def test_analytics_that_stay_at_their_replica_are_fine(match: str) -> None:
     rules = (Rule(match=match, mode=Mode.LOCAL), CATCH_ALL)
     assert about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS).level is Level.OK
 
 
-def test_a_local_rule_after_the_one_that_matches_first_is_no_help():
+def test_a_local_rule_after_the_one_that_matches_first_is_no_help() -> None:
     rules = (Rule(match="{any}/{event}"), Rule(match="analytics_events/{event}", mode=Mode.LOCAL), CATCH_ALL)
     found = about("analytics.collection", replace(FLEET, rules=rules), analytics=ANALYTICS)
     assert found.level is Level.FAIL
@@ -122,7 +122,7 @@ def test_a_local_rule_after_the_one_that_matches_first_is_no_help():
         ("mars", "Google Cloud"),
     ],
 )
-def test_a_mistyped_location_warns(location: str, hint: str):
+def test_a_mistyped_location_warns(location: str, hint: str) -> None:
     found = about("eu location", replace(FLEET, replicas={"eu": replace(EU, location=location)}))
     assert found.level is Level.WARN
     assert hint in found.text
@@ -131,19 +131,19 @@ def test_a_mistyped_location_warns(location: str, hint: str):
 @pytest.mark.parametrize(
     "location", ["europe-west12", "northamerica-northeast2", "me-central1", "asia-south1", "nam5", "eur3"]
 )
-def test_a_regions_or_multi_regions_name_is_fine(location: str):
+def test_a_regions_or_multi_regions_name_is_fine(location: str) -> None:
     fleet = replace(FLEET, replicas={"eu": replace(EU, location=location)})
     assert not [each for each in diagnose_config(Configuration(fleet)) if each.subject == "eu location"]
 
 
 @pytest.mark.parametrize(("mode", "level"), [(0o600, Level.OK), (0o400, Level.OK), (0o640, Level.WARN)])
-def test_a_secret_that_others_can_read_warns(mode: int, level: Level, tmp_path: Path):
+def test_a_secret_that_others_can_read_warns(mode: int, level: Level, tmp_path: Path) -> None:
     found = beside(written(tmp_path, mode=mode))["secret_file"]
     assert found.level is level
     assert found.remedy == (() if level is Level.OK else (f"chmod 600 {tmp_path}/fleet.secret",))
 
 
-def test_a_key_that_is_not_in_the_environment_warns(tmp_path: Path):
+def test_a_key_that_is_not_in_the_environment_warns(tmp_path: Path) -> None:
     section = (
         "analytics:\n  types: {swipe: {payload: {target: string}}}\n"
         "  warehouse: {topic: copies, key_env: ANALYTICS_KEY}\n"
@@ -155,7 +155,7 @@ def test_a_key_that_is_not_in_the_environment_warns(tmp_path: Path):
     assert "analytics.warehouse.key_env" not in beside(path, ANALYTICS_KEY="0123456789abcdef")
 
 
-def test_work_starts_with_a_sound_configuration_and_is_refused_with_the_text_of_check(tmp_path: Path):
+def test_work_starts_with_a_sound_configuration_and_is_refused_with_the_text_of_check(tmp_path: Path) -> None:
     assert load_for_work(ConfigFile(written(tmp_path), {})).fleet.topic == "changes"
     unsound = ConfigFile(written(tmp_path, TEXT + "tombstone_retention: 1h\n"), {})
     with pytest.raises(ConfigError) as refused:
@@ -168,7 +168,7 @@ def test_work_starts_with_a_sound_configuration_and_is_refused_with_the_text_of_
     "command",
     [["capture", "--port", "0"], ["replicate", "--replica", "eu"], ["analytics", "run", "--replica", "eu"]],
 )
-def test_no_process_starts_with_what_check_calls_a_failure(command: list[str], tmp_path: Path):
+def test_no_process_starts_with_what_check_calls_a_failure(command: list[str], tmp_path: Path) -> None:
     path = written(tmp_path, TEXT.replace("secret_file: fleet.secret\n", ""))
     env = {"PUBSUB_EMULATOR_HOST": "", "FIRESTORE_EMULATOR_HOST": ""}
     result = CliRunner().invoke(main, ["--config", str(path), *command], env=env)

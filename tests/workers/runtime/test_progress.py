@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_a_loop_that_stops_moving_is_named():
+def test_a_loop_that_stops_moving_is_named() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.beat("puller-1")
@@ -23,7 +23,7 @@ def test_a_loop_that_stops_moving_is_named():
     assert "puller-1 has not moved for 91 s" in (progress.stuck() or "")
 
 
-def test_messages_held_without_an_outcome_are_a_stall():
+def test_messages_held_without_an_outcome_are_a_stall() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.hold("puller-1", 10, 5)
@@ -35,7 +35,7 @@ def test_messages_held_without_an_outcome_are_a_stall():
     assert "6 messages" in (progress.stalled() or "")
 
 
-def test_an_idle_worker_is_not_stalled_however_long():
+def test_an_idle_worker_is_not_stalled_however_long() -> None:
     clock = Clock()
     progress = Progress(clock)
     clock.now += 10 * STALLED_S_MAX
@@ -47,7 +47,7 @@ def test_an_idle_worker_is_not_stalled_however_long():
     assert progress.stalled() is None
 
 
-def test_the_oldest_message_held_is_the_oldest_of_all_pullers():
+def test_the_oldest_message_held_is_the_oldest_of_all_pullers() -> None:
     progress = Progress(Clock())
     assert progress.oldest_us is None
     progress.hold("puller-1", 1, 50)
@@ -57,7 +57,7 @@ def test_the_oldest_message_held_is_the_oldest_of_all_pullers():
     assert progress.oldest_us == 50
 
 
-def test_trouble_is_told_until_it_is_over():
+def test_trouble_is_told_until_it_is_over() -> None:
     progress = Progress(Clock())
     progress.trouble("puller-1", "eu", "eu is down")
     progress.trouble("puller-2", "eu", "eu is down")
