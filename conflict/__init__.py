@@ -1,7 +1,7 @@
-"""Versions, conflicts and how they are settled: pure values in, pure values out.
+"""Versions, conflicts and how they are resolved: pure values in, pure values out.
 
 `clock` and `version` say what a state of a document has seen, `reconcile` compares two histories, `resolve`
-settles a conflict by one of the `policies`, over the plain `values` of Firestore; `laws` checks policies.
+resolves a conflict by one of the `policies`, over the plain `values` of Firestore; `laws` checks policies.
 """
 
 from conflict.policies import Custom, FieldRules, LastWriteWins, Precedence

@@ -14,12 +14,12 @@ grouping. All replicas still reach one body if merging is a join: commutative, a
     deterministic  the same pair has the same answer, also later on
     commutative    (a, b) has the answer of (b, a)
     idempotent     (a, a) has the answer a
-    associative    of three, it does not matter which two are merged first; nor that one comes again
+    associative    it does not matter which two of three are merged first, or that one is merged again
     quick          a call takes no longer than allowed; checked only with a timer: `timer=time.perf_counter`
 
 What is compared is what `resolve` makes of an answer: the body and its place in the total order. So a policy
 is caught that gives the right body with the wrong side's stamp, which goes wrong at the next merge. A check is
-no proof: give an example of every shape the documents have.
+not a proof: give an example of every shape that the documents have.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ SECONDS_PER_CALL = 0.001
 _TIMED_CALLS_MAX = 5
 _SHOWN_CHARACTERS_MAX = 400
 _START = 1_700_000_000_000_000
-# A policy that takes "nearly at once" for equal is not associative: some b is near a and near c, which are not
+# A policy that treats "nearly at once" as equal is not associative: some b is near a and near c, which are not
 # near each other. Stamps of 0, 2**n and 2**(n + 1) hold such three for one window of every two-fold range;
 # these windows reach from a second to nine minutes.
 _APART = tuple(2**n for n in range(20, 30))
@@ -114,8 +114,8 @@ def candidates(
 ) -> list[Candidate]:
     """Concurrent versions to check a policy on: `examples`, an empty body, and mixtures of the examples.
 
-    Each is of a replica of its own; its stamp is one of three, `apart` microseconds from each other. The same
-    arguments give the same versions; there are `count` of them, or more if the examples are.
+    Each belongs to a different replica; its stamp is one of three, `apart` microseconds from each other.
+    The same arguments give the same versions; there are `count` of them, or more if the examples are.
     """
     if not examples:
         raise ValueError("no examples; give one of every shape that the documents have")

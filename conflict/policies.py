@@ -32,8 +32,8 @@ class LastWriteWins:
 class Precedence:
     """The side whose `field` is further along `order` stays, whole; of equals, the last write.
 
-    For states that only move forward: with `[pending, approved, refunded]`, an approval is never undone by a
-    later edit of somebody who still saw it pending. A missing field, or a state that is not in `order`, ranks
+    For states that only move forward: with `[pending, approved, refunded]`, an approval is never reverted by a
+    later edit of someone who still saw it pending. A missing field, or a state that is not in `order`, ranks
     below all that are. States compare as in a query: 1 and 1.0 are one state.
     """
 
@@ -76,8 +76,8 @@ class FieldRules:
 
     `max`, `min`: the larger or smaller value in the order of `sort_key`; a present value beats an absent one.
     `union`: the elements of both arrays, each once, in that order; an array that is the same on both sides
-    keeps its own. An array beats any other value, of two others the larger stays. So under these three no
-    field and no element goes away by a conflict.
+    keeps its own. An array beats any other value, of two others the larger stays. So under these three a
+    conflict removes no field and no element.
 
     Answers with the last writer's side where that is the result already, else with a mapping of fields.
     `fields` names top-level fields; what is inside a map goes with its map.

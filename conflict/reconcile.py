@@ -1,6 +1,6 @@
 """Compare histories: what an incoming version is to the local one.
 
-Detection knows no policy: it says what happened, and `conflict.resolve` what to do where nobody had seen the
+Detection knows no policy: it says what happened. `conflict.resolve` says what to do if neither had seen the
 other. The idea of keeping the two apart is Riak's (reconcile and resolve in `riak_core_metadata_object`).
 """
 
@@ -42,7 +42,7 @@ def reconcile(incoming: Version, local: Version) -> Relation:
 
 def _break_tie(incoming: Version, local: Version) -> Relation:
     # Equal clocks are reached by merging in another order, or by a policy that breaks its laws. The larger
-    # must win even where the content is the same, else two replicas keep different orders for ever.
+    # must win even where the content is the same, else two replicas keep different orders forever.
     mine, theirs = incoming.total, local.total
     if mine == theirs:
         return Relation.SAME

@@ -1,4 +1,4 @@
-"""Settle a conflict: apply a policy to two concurrent versions.
+"""Resolve a conflict: apply a policy to two concurrent versions.
 
 A policy is a pure function `policy(a, b) -> a | b | fields`. It must be commutative, associative, idempotent
 and quick, else replicas still converge, but on one of its answers (equal clocks fall back to the total
@@ -65,7 +65,7 @@ class OnDelete(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resolution:
-    """How a conflict was settled.
+    """How a conflict was resolved.
 
     `version` has both clocks. `winner` is the side whose body stays; None when `fields` replaces both.
     `failure` is what the policy raised, in which case last-write-wins decided.
@@ -83,7 +83,7 @@ def last_write(a: Candidate, b: Candidate) -> Candidate:
 
 
 def resolve(a: Candidate, b: Candidate, *, policy: Policy, on_delete: OnDelete = OnDelete.LWW) -> Resolution:
-    """Settle a conflict between two concurrent versions; never raises because of a policy.
+    """Resolve a conflict between two concurrent versions; never raises because of a policy.
 
     The result's digest is the winner's; that of computed fields is for the caller to set, who knows their
     stored form.

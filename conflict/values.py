@@ -4,9 +4,9 @@ A value is None, bool, int, float, str, bytes, datetime (with its time zone, to 
 `GeoPoint`, or a list or dict of values. A vector is what Firestore stores it as: a map with `__type__`.
 
 The order is Firestore's own across types and within them, so that a policy's maximum is the document that a
-query would sort last: https://firebase.google.com/docs/firestore/manage-data/data-types. Firestore takes some
-different values for equal (1, 1.0; 0.0, -0.0), which would leave a choice between them to chance; `sort_key`
-tells them apart, after everything that Firestore compares.
+query would sort last: https://firebase.google.com/docs/firestore/manage-data/data-types. Firestore treats some
+different values as equal (1, 1.0; 0.0, -0.0), which would leave a choice between them to chance; `sort_key`
+distinguishes them, after everything that Firestore compares.
 """
 
 import struct
@@ -50,7 +50,7 @@ def sort_key(value: Any) -> SortKey:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are identical: unlike `==`, tells 1 from 1.0 and True, and NaN is itself."""
+    """Whether two values are identical: unlike `==`, distinguishes 1, 1.0 and True, and NaN is itself."""
     return sort_key(a) == sort_key(b)
 
 

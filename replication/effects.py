@@ -1,4 +1,4 @@
-"""What a pure engine wants done: the effects it yields, and what it is answered.
+"""What a pure engine wants done: the effects it yields, and the answers it is sent.
 
 Applying changes and flushing analytics events are generators of these, so that a worker drives them with real
 clients and threads, and a simulator with one thread, a seed, and every interleaving. The idea is h11's: a
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Expired(FirefleetError):
-    """The read a write was decided on is too long ago for the write to be sent; nothing was written."""
+    """The read that a write was decided on is too old to send the write; nothing was written."""
 
 
 class Read(NamedTuple):
@@ -79,7 +79,7 @@ class Acknowledge(NamedTuple):
 
 
 class Postpone(NamedTuple):
-    """Let these deliveries go, to be delivered again after some seconds (0: at once); they delay no others."""
+    """Release these deliveries, to be delivered again after some seconds (0: at once); they delay no others."""
 
     ack_ids: Sequence[str]
     seconds: int

@@ -57,7 +57,7 @@ class ConfigError(FirefleetError):
 
 
 class Interrupted(FirefleetError):
-    """The operator stopped the command; the text says what had been done."""
+    """The operator stopped the command; the text says what was already done."""
 
 
 class Reason(StrEnum):

@@ -35,8 +35,8 @@ class WrittenAt:
 class Explanation:
     """What happens to one document, and why.
 
-    `rule` is the position in `Fleet.rules`, None for a document of firefleet's own, which `own` then describes.
-    `conflict` and `on_delete` say what becomes of concurrent writes; None where there are none to settle.
+    `rule` is the position in `Fleet.rules`, None for firefleet's own documents, which `own` then describes.
+    `conflict` and `on_delete` say what becomes of concurrent writes; None where there can be none.
     """
 
     path: str
@@ -80,7 +80,7 @@ def position(fleet: Fleet, rule: Rule) -> int:
 
 
 def document_path(fleet: Fleet, text: str) -> str:
-    """The relative path that `text` names; raises `ConfigError` with the remedy where it is no document's.
+    """The relative path that `text` names; raises `ConfigError` with the remedy if it is not a document's.
 
     A full name (`projects/…/databases/…/documents/…`) is accepted if it is in one of the fleet's databases.
     """

@@ -1,4 +1,4 @@
-"""What replication needs of the world: databases, subscriptions, publishers, telemetry.
+"""What replication needs from the world: databases, subscriptions, publishers, telemetry.
 
 The core names these and never an implementation; each has one adapter per backend in `replication.adapters`
 (`firestore`, `pubsub`, `otel`, `memory`), all held to one contract suite in `tests/contract`. Writes and
@@ -21,8 +21,8 @@ from replication.limits import DELIVERY_ATTEMPTS_MAX
 class Found(NamedTuple):
     """A document as one read found it.
 
-    `document` is a `google.firestore.v1.Document`, or None where there is none. Times are the database's own,
-    in microseconds; `update_time` is 0 where there is no document.
+    `document` is a `google.firestore.v1.Document`, or None if it does not exist. Times are the database's own,
+    in microseconds; `update_time` is 0 if the document does not exist.
     """
 
     path: str
@@ -130,7 +130,7 @@ class Subscription(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionSettings:
-    """What a subscription is set to. Durations are in seconds; it never expires by disuse.
+    """What a subscription is set to. Durations are in seconds; it never expires, even if unused.
 
     `delivery_attempts`: deliveries before Pub/Sub itself sends a message to `dead_letter_topic`. The default is
     the most it allows, because that is the last resort: the worker's own dead letters come first.

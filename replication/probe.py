@@ -2,7 +2,7 @@
 
 A probe writes one document at each source and reads it at each target. A change passes the source's trigger,
 capture, the topic, the target's subscription and the target's worker. The pairs share those parts, so the ones
-that work say which part of the others cannot be at fault:
+that work show which parts of the others are not at fault:
 
     something of the source arrived | something arrived at the target | so the fault is
     --------------------------------+---------------------------------+-------------------------------------
@@ -22,7 +22,7 @@ from replication.errors import ConfigError
 from replication.fleet.model import Fleet, Mode
 
 COLLECTION = "_firefleet_probe"
-"""A collection of its own, so that no application's triggers, indexes or rules see a probe."""
+"""A separate collection, so that no application's triggers, indexes or rules see a probe."""
 
 Pair = tuple[str, str]
 """Source and target replica."""
@@ -64,7 +64,7 @@ class Evidence:
 
 
 def pairs(fleet: Fleet, chosen: Sequence[str] = ()) -> list[Pair]:
-    """All pairs, or those from or to the `chosen` replicas; raises `ConfigError` where there is none."""
+    """All pairs, or those from or to the `chosen` replicas; raises `ConfigError` if there are none."""
     for replica in chosen:
         fleet.replica(replica)
     if len(fleet.replicas) < 2:

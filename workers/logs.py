@@ -1,7 +1,7 @@
 """Where log lines go, and how they look.
 
 To standard error, so that a command's own output stays whole: readable lines where standard output is a
-terminal, else one JSON object a line in the form Cloud Logging takes apart by itself
+terminal, else one JSON object a line in the form that Cloud Logging parses
 (https://cloud.google.com/logging/docs/structured-logging#special-payload-fields). What is passed as `extra`
 becomes fields; `extra={"traceparent": …}` (W3C trace context) ties the line to its trace.
 """
@@ -21,7 +21,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f
 
 
 def configure(level: str = "info", *, project: str | None = None) -> logging.Handler:
-    """Send log lines to standard error, this project's from `level` up, of libraries warnings and worse.
+    """Send log lines to standard error, this project's from `level` up, and libraries' from warnings up.
 
     A second call replaces what the first set up. `project` is where traces are kept. Returns the handler, for
     whoever wants to remove it again.

@@ -1,4 +1,4 @@
-"""How Google Cloud is set up, as far as it tells: read only, for `firefleet check`.
+"""How Google Cloud is set up, as far as it reveals that: read only, for `firefleet check`.
 
 What an emulator has no notion of (indexes, TTL, permissions) raises `CannotTell`; so does a question these
 credentials may not ask.
@@ -58,7 +58,7 @@ class CloudInspection:
             raise
 
     def subscription(self, name: str) -> FoundSubscription | None:
-        """A subscription of the fleet's project; None if there is none of that name."""
+        """A subscription of the fleet's project; None if no subscription has that name."""
         settings = self._admin.describe(name)
         if settings is None:
             return None
@@ -183,7 +183,7 @@ def _translated(error: google_errors.GoogleAPIError, call: str) -> FirefleetErro
 
 
 def _lacking(project: str, permissions: Sequence[str]) -> list[str]:
-    # Firestore has no permissions of its own to test: its roles are granted on the project.
+    # Firestore itself has no permissions to test: its roles are granted on the project.
     credentials, _ = google.auth.default(scopes=[_SCOPE])
     try:
         with AuthorizedSession(credentials) as session:  # type: ignore[no-untyped-call]

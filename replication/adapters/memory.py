@@ -64,7 +64,7 @@ Listener = Callable[[Change], None]
 
 
 class _Stored(NamedTuple):
-    """A document at rest: its name and fields as bytes, so that nobody outside holds a part of it."""
+    """A document at rest: its name and fields as bytes, so that no one outside holds a part of it."""
 
     body: bytes
     create_time: int
@@ -86,7 +86,7 @@ class _Operation(NamedTuple):
     """A write that passed every check that does not depend on the database's state.
 
     `new` and its bytes are None for a delete; `mask` is None for a write of the whole document.
-    `condition` is the precondition's field and value, both None where there is none.
+    `condition` is the precondition's field and value, both None if it has none.
     """
 
     path: str
@@ -207,7 +207,7 @@ class MemoryDatabase(Database):
         """Change fields of a document that exists, like the official client's `update`.
 
         `changes` are protobuf values by field path, None to remove the field. Returns the `update_time`;
-        raises `ConditionFailed` where there is no document.
+        raises `ConditionFailed` if the document does not exist.
         """
         write = self._update(path)
         write.current_document.exists = True
@@ -222,7 +222,7 @@ class MemoryDatabase(Database):
         return self.commit([Write(delete=self.prefix + path)], timeout=0)
 
     def get(self, path: str) -> Any | None:
-        """One document, a copy; None where there is none."""
+        """One document, a copy; None if it does not exist."""
         with self._lock:
             stored = self._documents.get(path)
         return stored and stored.document()

@@ -65,7 +65,7 @@ class MemoryTopic:
         retention_s: float = 7 * 86_400,
         retained_max: int = 1_000_000,
     ) -> "MemorySubscription":
-        """The subscription of that name, created with these options where there is none yet.
+        """The subscription of that name, created with these options if it does not exist.
 
         `filter` sees a message's attributes. What is older than `retention_s`, or the oldest beyond
         `retained_max`, is dropped and counted in `dropped`.

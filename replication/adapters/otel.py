@@ -81,11 +81,11 @@ class OtelTelemetry(Telemetry):
     def close(self, *, timeout: float = _CLOSE_SECONDS) -> None:
         """Send what has been measured and end, within about `timeout` seconds; what cannot go is logged.
 
-        Within about a second where nothing listens at the endpoint.
+        Takes about a second if nothing listens at the endpoint.
         """
         if self._endpoint and not _listens(self._endpoint):
             timeout = min(timeout, _CLOSE_SECONDS_DEAD)
-        # On a thread of its own, because an exporter may wait longer than it is told to: for its connection.
+        # On a separate thread, because an exporter may exceed its timeout: while it waits for its connection.
         closing = threading.Thread(target=self._shutdown, args=(timeout,), daemon=True, name="telemetry-close")
         closing.start()
         closing.join(timeout)
@@ -123,11 +123,11 @@ class OtelTelemetry(Telemetry):
 def open_telemetry(*, service: str, version: str = "") -> OtelTelemetry:
     """Telemetry of this process under the name `service` (OTEL_SERVICE_NAME overrides it), of a `version`.
 
-    Raises `ConfigError` if a variable asks for a protocol there is no exporter for.
+    Raises `ConfigError` if a variable asks for a protocol that has no exporter.
     """
     try:
         exporter = _exporter(os.environ)
-    except ValueError as error:  # a number that is none, in one of the variables the exporters read themselves
+    except ValueError as error:  # an invalid number, in one of the variables that the exporters read themselves
         raise ConfigError(f"the OTEL_EXPORTER_OTLP_… variables: {error}; correct or remove them") from error
     # Two workers of one service must not write the same series: each process is an instance.
     attributes = {"service.instance.id": str(uuid.uuid4())}
@@ -160,7 +160,7 @@ def _listens(endpoint: str) -> bool:
 
 
 def _exporter(environment: Mapping[str, str]) -> MetricExporter | None:
-    """The exporter the standard variables ask for, or None; each reads the rest of them by itself."""
+    """The exporter that the standard variables ask for, or None; it reads the other variables itself."""
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or environment.get("OTEL_METRICS_EXPORTER") == "none":
         return None

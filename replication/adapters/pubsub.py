@@ -97,7 +97,7 @@ _PUBLISH_RETRY = Retry(
     timeout=_PUBLISH_SECONDS,
 )
 
-# Attributes are keyword arguments of the library's `publish`, beside these parameters of its own.
+# Attributes are keyword arguments of the library's `publish`, next to its own parameters, which are these.
 _PUBLISH_PARAMETERS = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
 
 
@@ -224,7 +224,7 @@ def open_subscription(
 class PubsubPublisher(Publisher):
     """The official batching client on one topic; any number of threads may share it.
 
-    A message waits up to 5 ms for company, and 10 s in all for Pub/Sub to take it. While 10,000 messages or
+    A message waits up to 5 ms to be batched, and 10 s in all for Pub/Sub to take it. While 10,000 messages or
     64 MiB wait, `submit` blocks: the limit on what a process holds while Pub/Sub is away.
     """
 

@@ -99,7 +99,7 @@ class PubsubAdmin:
         return found is not None
 
     def describe(self, name: str) -> SubscriptionSettings | None:
-        """A subscription's settings; None if there is none of that name."""
+        """A subscription's settings; None if no subscription has that name."""
         path = self._subscription(name)
         found = self._found(
             f"looking up subscription {path}",

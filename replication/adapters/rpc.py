@@ -1,7 +1,7 @@
 """What the gRPC adapters share: how a channel is opened, and what each status means to us.
 
 Calls go through plain stubs (a method's path, a protobuf class's serialiser) instead of the generated clients:
-those wrap every message in proto-plus, ten times the work, and retry by themselves, where only the caller
+those wrap every message in proto-plus, ten times the work, and retry on their own, although only the caller
 knows what a second try means. Channels, credentials and scopes are still the generated clients' own.
 """
 
@@ -24,7 +24,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # otherwise swallow one deadline after another.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC's default grows to 2 minutes: as long would a replica stay away after its region is back.
+    # gRPC's default grows to 2 minutes: a replica would stay away that long after its region is back.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -88,7 +88,7 @@ MEANINGS: Meanings = {
     grpc.StatusCode.NOT_FOUND: Transient,
     grpc.StatusCode.FAILED_PRECONDITION: Transient,
 }
-"""Whatever is not named is `Refused`: the same request would fail again for ever."""
+"""Whatever is not named is `Refused`: the same request would always fail again."""
 
 PRECONDITIONS: Meanings = {
     **MEANINGS,

@@ -1,11 +1,11 @@
-"""The copy of an event that may leave its region: no user ids, none of the fields that are named private.
+"""The copy of an event that may leave its region: without user ids and private fields.
 
 User ids become pseudonyms: HMAC-SHA256 (RFC 2104) under a key that never leaves the workers, cut to 128 bits.
 Equal ids give equal pseudonyms, so users can be counted and joined, and whoever lacks the key can neither name
 one nor try a list of ids. Throw the key away, and the copies are anonymous for good.
 
-`user` and the event's `id` (it may be made of the user's) always; with `warehouse.users` more fields. Whatever
-raw id is found so is replaced wherever else it stands in the payload, inside longer texts too.
+`user` and the event's `id` (it may be made of the user's) always; with `warehouse.users` more fields. Each raw
+id that is found there is replaced wherever else it appears in the payload, inside longer texts too.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""What one worker holds between a pull and a flush, and what becomes of each message it is offered.
+"""What one worker holds between a pull and a flush, and what happens to each message that it is offered.
 
     pulled ── offer ─┬─ HELD       until a flush has stored it, then acknowledged
                      ├─ COPY       of a held one: acknowledged with it, never before (it may be a redelivery of
@@ -79,7 +79,7 @@ class Buffer:
     def reserve(self, limit: int) -> int:
         """How many messages may be pulled now, at most `limit`, and keep their places until `unreserve`.
 
-        Bytes are foreseen by the mean of what came before; one pull may exceed the bound by its deviation.
+        Bytes are predicted from the mean of earlier messages; a pull of larger ones may exceed the bound.
         """
         bound = self._settings.buffer
         free = bound.events - self.depth - self._reserved
@@ -118,7 +118,7 @@ class Buffer:
     def _sampled(self, event: AnalyticsEvent, published: int) -> float:
         """1 for an event within its user's rate, else the share that is kept: 0 where this one is not.
 
-        Which ones are kept follows from their ids: a redelivery is decided alike.
+        Which ones are kept follows from their ids: a redelivery gets the same decision.
         """
         if self._buckets.take(event.type, event.user, time=published):
             return 1.0
@@ -144,7 +144,7 @@ class Buffer:
         return max(0.0, self._next - now)
 
     def take(self, now: float) -> list[HeldEvent]:
-        """What waits, for a flush that begins now; it stays in the buffer's bound until it is settled.
+        """What waits, for a flush that begins now; it counts towards the bound until it has left the buffer.
 
         Flushes keep the beat of the clock: one that was late does not move those after it.
         """
@@ -162,7 +162,7 @@ class Buffer:
     def given_up(self, held: HeldEvent) -> list[str]:
         """A held event leaves unwritten; returns the deliveries to release, its own first.
 
-        A copy that is another event with the same key gets a try of its own that way.
+        That way, a copy that is another event with the same key gets its own try.
         """
         return [held.received.ack_id, *self._forget(held)]
 

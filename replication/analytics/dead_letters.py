@@ -1,4 +1,4 @@
-"""Dead-letter messages that can never be stored: publish them as they came, then acknowledge them."""
+"""Dead-letter messages that can never be stored: publish them unchanged, then acknowledge them."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What taking and flushing analytics events yields: effects of `replication.effects`, and some of its own.
+"""What taking and flushing analytics events yields: effects of `replication.effects`, and its own.
 
 Every message ends in exactly one way, and is observed there: written, duplicate, throttled, dead-lettered, or
 released to be received again. So `received` is the sum of the others once a worker has stopped.
@@ -36,7 +36,7 @@ class Refusal(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Steps that need no others, and the events they settle; they return those that the database refuses.
+    """Independent steps, and the events that they finish; they return those that the database refuses.
 
     A driver that cannot go on with the steps closes them, and releases those of the events that are still in
     the buffer.

@@ -7,7 +7,7 @@
 
 Each step is idempotent and the order is fixed, so a crash between any two repeats from the start: a document's
 name follows from its events, and a copy that is published twice has the same key. A write whose outcome is
-unknown is tried again; if its document is there then, the flush's own name in it tells whether it is ours.
+unknown is tried again; if its document is there then, the flush's own name in it shows whether it is ours.
 """
 
 from collections import Counter
@@ -66,7 +66,7 @@ def _units(held: Sequence[HeldEvent], job: Job, output: Output) -> tuple[Iterabl
 
 
 def _give_up(refused: Sequence[Refusal], job: Job) -> Steps:
-    """Dead-letter events that can never be stored; their copies are released, to get a try of their own."""
+    """Dead-letter events that can never be stored; their copies are released, to get their own try."""
     if not refused:
         return
     yield from dead_letter_all([Rejected(item.held.received, item.error) for item in refused], job)
@@ -78,7 +78,7 @@ def _give_up(refused: Sequence[Refusal], job: Job) -> Steps:
 
 @dataclass(slots=True)
 class _Request:
-    """One request's documents, by path, until each is settled.
+    """One request's documents, by path, until each is stored or refused.
 
     `unsure`: a write of the document may have landed. `refused`: events that the database will never take.
     `failure`: why some of the last round's documents are not written yet.

@@ -37,7 +37,7 @@ class Sorted:
 
 @dataclass(slots=True)
 class Offered:
-    """What became of the valid ones: their deliveries, and how many there are of each type."""
+    """What happened to the valid ones: their deliveries, and how many there are of each type."""
 
     deliveries: dict[Fate, list[str]] = field(default_factory=lambda: {fate: [] for fate in Fate})
     counts: dict[Fate, Counter[str]] = field(default_factory=lambda: {fate: Counter() for fate in Fate})

@@ -1,4 +1,4 @@
-"""HeldEvent events as Firestore documents, in either layout, and events out of documents again.
+"""Held events as Firestore documents, in either layout, and events out of documents again.
 
 Format 1 of a packed document, one type and region, at most 500 events and 900 KB of them:
 
@@ -49,7 +49,7 @@ _LEVEL = 3  # zstd's default: the next levels cost twice the time for a few perc
 
 
 class PackError(FirefleetError):
-    """A document of the analytics collection is none this version can read; the text names it."""
+    """This version cannot read a document of the analytics collection; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)

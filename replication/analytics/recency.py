@@ -12,7 +12,7 @@ from replication.documents.wire import MICROS
 
 
 class Recent:
-    """The identities of the last `size` events that were settled."""
+    """The identities of the last `size` events that were stored."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -36,8 +36,8 @@ class Recent:
 class TokenBuckets:
     """A token bucket for each type and user (https://en.wikipedia.org/wiki/Token_bucket), `users` at most.
 
-    Time is the messages' publish time: a backlog that is worked off in seconds was still sent over minutes,
-    and is judged so. A message delivered late sees the bucket as of the latest one before it.
+    Time is the messages' publish time: a backlog that is processed in seconds was still sent over minutes,
+    and is judged by that. A message delivered late sees the bucket as of the latest one before it.
     """
 
     def __init__(self, rules: Mapping[str, Throttle | None], *, users: int) -> None:
@@ -49,7 +49,7 @@ class TokenBuckets:
         return len(self._buckets)
 
     def take(self, event_type: str, user: str, *, time: int) -> bool:
-        """Take a token for an event published at `time` (µs); False if there is none."""
+        """Take a token for an event published at `time` (µs); False if none is left."""
         rule = self._rules.get(event_type)
         if rule is None:
             return True

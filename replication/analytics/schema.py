@@ -63,7 +63,7 @@ def identity_of_id(event_id: str) -> bytes:
 
 
 def identity_of_key(rule: KeyRule, event_type: str, *, time: int, user: str, payload: Any) -> bytes:
-    """The identity an event has by its dedupe key, in the window of its own time (µs)."""
+    """The identity an event has by its dedupe key, in the window of the event's time (µs)."""
     values = [user if name == "user" else payload[name] for name in rule.fields]
     return _digest(["key", event_type, time // rule.window, *values])
 

@@ -1,1 +1,1 @@
-"""Apply a batch of changes at one replica: decide, write conditionally, log conflicts, tell the others."""
+"""Apply a batch of changes at one replica: decide, write conditionally, log conflicts, inform the others."""

@@ -2,8 +2,8 @@
 
     Admit      it is planned and applied
     Refuse     it can never be applied here: dead-letter topic, with its reason
-    Hold       not now: let the delivery go, and look again when it comes back
-    Redirect   it is something else under this configuration: publish that instead
+    Hold       not now: release the delivery, and look again when it comes back
+    Redirect   it has another kind under this configuration: publish that instead
 
 Each capability that restricts what a replica takes is one `Gate` in `GATES`; the first that does not admit
 decides. A gate is pure: what it needs to know comes with the change, its rule and the fleet.
@@ -30,7 +30,7 @@ class Refuse(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Let the delivery go for so many seconds; it comes again."""
+    """Release the delivery for this many seconds; it comes again."""
 
     seconds: int
 
@@ -59,8 +59,8 @@ Gate = Callable[[Applicant, Fleet], Verdict]
 def in_its_mode(applicant: Applicant, _fleet: Fleet) -> Verdict:
     """Whether capture judged the change by the mode that its collection has here.
 
-    While a new configuration is rolled out, capture and a worker may differ: the worker publishes the change
-    anew as what it is under its own.
+    While a new configuration is rolled out, capture and a worker may differ: the worker republishes the
+    change under its own mode.
     """
     rule, change = applicant.rule, applicant.change
     match rule.mode:
@@ -96,7 +96,7 @@ def admit(applicant: Applicant, fleet: Fleet) -> Verdict:
 def _redirect(applicant: Applicant) -> Redirect:
     message, change, rule = applicant
     if change.kind is Kind.MERGED:
-        # A merge is this system's own: the primary's state overrules it without being told.
+        # A merge is this system's own: the primary's state overrules it without being sent.
         return Redirect(None)
     attributes = {name: text for name, text in message.attributes.items() if name not in ("heal", "to")}
     if rule.mode is Mode.SINGLE_PRIMARY:

@@ -25,10 +25,10 @@ from replication.fleet.model import Fleet, Replica, Target
 from replication.ports import Found, Received
 
 ROUNDS_UNPAUSED = 3
-"""A lost race is decided again at once this often; a document that stays hot is then left to cool."""
+"""A lost race is decided again at once this often; a document that stays hot then has to wait."""
 PRIMARY_ATTEMPTS_MAX = 5
 POSTPONED_S = 300
-"""A violation whose primary cannot be read waits outside the worker, not in others' way: at this pace Pub/Sub's
+"""A violation whose primary cannot be read waits outside the worker and delays no others: at this pace Pub/Sub's
 100 delivery attempts last eight hours."""
 
 
@@ -97,7 +97,7 @@ def _decide(
 ) -> Generator[Effect, Any, tuple[list[Decided], float]]:
     replica, fleet = target.replica, target.fleet
     reading: Reading = yield from patiently(Read(replica.id, [document.path for document in documents]))
-    # What is not there has most likely never been: a create takes that for granted, and its guard proves it.
+    # A missing document has most likely never existed: a create assumes that, and its guard proves it.
     missing = [
         document.path
         for document, found in zip(documents, reading.found, strict=True)

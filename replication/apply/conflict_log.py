@@ -4,7 +4,7 @@
     _repl_conflicts/{id}/_repl_bodies/{version}  body (one map: one index exemption covers it), expire_at
 
 `id` is the hash of the path and both versions, so replicas that decide the same conflict write the same id,
-and deciding it again changes nothing. A body has a document of its own, because each may be near Firestore's
+and deciding it again changes nothing. A body has its own document, because each may be near Firestore's
 limit of 1 MiB; one that would pass a limit by being one level deeper is kept in parts, as serialised bytes.
 """
 
@@ -27,8 +27,8 @@ PART_BYTES = 512 * 1024
 
 
 def version_id(version: Version) -> str:
-    """A version's name in the log: where and when the write was made that it stands for."""
-    # The digest tells computed bodies apart, which may share the write they are named after.
+    """A version's name in the log: where and when its write was made."""
+    # The digest distinguishes computed bodies, which may share the write they are named after.
     what = "deleted" if version.deleted else version.digest.hex()[2:10]
     return f"{version.origin}-{version.dot}-{what}"
 

@@ -1,4 +1,4 @@
-"""What applying a batch yields: effects of `replication.effects`, and observations of its own."""
+"""What applying a batch yields: effects of `replication.effects`, and its own observations."""
 
 from collections.abc import Generator
 from typing import Any, NamedTuple

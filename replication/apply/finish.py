@@ -1,7 +1,7 @@
 """What follows a round of writes: dead letters, messages to others, observations, the acknowledgement.
 
-Only what has a durable outcome is finished; the rest waits for the next round. Whatever else a capability has
-to do after a durable write is one function in `AFTER_STORE`, run in that order before the acknowledgement.
+Only what has a durable outcome is finished; the rest waits for the next round. Whatever else a capability
+does after a durable write is one function in `AFTER_STORE`, run in that order before the acknowledgement.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def finish(decided: Sequence[Decided], results: Results, target: Target) -> Step
 
 
 def tell_who_is_behind(durable: Sequence[Durable], target: Target) -> Steps:
-    """Push back: publish what stands here to the replicas whose merges were older."""
+    """Push back: publish the state here to the replicas whose merges were older."""
     messages: list[Message] = []
     for done in durable:
         if done.decided.plan.behind:

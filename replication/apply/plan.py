@@ -35,7 +35,7 @@ class Local(NamedTuple):
 
     @property
     def update_time(self) -> int:
-        """The document's; 0 where there is none."""
+        """The document's; 0 if it does not exist."""
         return self.document.update_time if self.document else 0
 
     def state(self, replica: str) -> State | None:
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     """What to do about one document.
 
     `state` is what stands in the end, `writes` whether it has to be written, `merged` whether the write
-    settles a conflict; `outcomes` has one entry per change; `behind` are the replicas to be told `state`.
+    resolves a conflict; `outcomes` has one entry per change; `behind` are the replicas to send `state` to.
     """
 
     state: State | None
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One change applied to one state. `merged`: this step settled two histories."""
+    """One change applied to one state. `merged`: this step merged two histories."""
 
     state: State | None
     outcome: Outcome
@@ -131,7 +131,7 @@ def _apply(change: Change, local: State | None, case: _Case) -> _Step:
         case Relation.DESCENDS:
             return _Step(incoming, Outcome.APPLIED)
         case Relation.ANCESTOR:
-            # A merge that is older than what stands here: nobody else will tell its replica.
+            # A merge that is older than the state here: no one else will send that to its replica.
             return _Step(local, Outcome.STALE, sender_behind=change.kind is Kind.MERGED)
         case Relation.SAME:
             return _Step(local, Outcome.DUPLICATE)

@@ -2,7 +2,7 @@
 
 Overwrites go in BatchWrites, where each document has its own outcome. Creates and deletes go in Commits with
 their guards; one that fails is split until the documents that cannot be written stand alone, unless it rests on
-tombstones that nobody has looked at: then looking is cheaper. A request that Firestore refuses as a whole is
+tombstones that no one has looked at: then looking is cheaper. A request that Firestore refuses as a whole is
 split in the same way.
 """
 

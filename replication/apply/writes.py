@@ -19,7 +19,7 @@ from replication.ports import Message
 
 METADATA_BYTES = 1_024
 """About what a document's name, metadata and preconditions take in a request; protobuf's exact count is one of
-the dearest calls of all, and only requests of many documents are measured by it."""
+the most expensive calls of all, and only requests of many documents are measured by it."""
 
 
 class Unit(NamedTuple):
@@ -75,7 +75,7 @@ def _create(body: bytes, meta: Meta, local: Local, target: Target) -> tuple[Any,
 
 
 def _tombstone_guard(local: Local, target: Target) -> Any:
-    """A Write that changes nothing, and fails when the tombstone is no longer what was read."""
+    """A Write that changes nothing, and fails if the tombstone has changed since it was read."""
     guard = Write()
     name = target.replica.prefix + target.fleet.codec.tombstone_path(local.path)
     if local.tombstone is None or not local.tombstone.update_time:
@@ -113,7 +113,7 @@ def _delete(meta: Meta, local: Local, target: Target) -> tuple[Any, ...]:
 
 
 def push_back(decision: Plan, local: Local, target: Target, *, receiver: str, commit_time: int) -> Message:
-    """Tell a replica that is behind what stands here, committed at `commit_time` (µs)."""
+    """A message to a replica that is behind, with the state here, committed at `commit_time` (µs)."""
     state: State | None = decision.state
     assert state is not None  # noqa: S101  no one is behind nothing
     meta, prefix, codec = _meta(decision, local), target.replica.prefix, target.fleet.codec

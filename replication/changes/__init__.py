@@ -1,1 +1,1 @@
-"""Changes on their way: what capture publishes, what a worker receives, and what becomes a dead letter."""
+"""Changes in flight: what capture publishes, what a worker receives, and what becomes a dead letter."""

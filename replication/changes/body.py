@@ -1,7 +1,7 @@
 """An event's HTTP body as raw protobuf, whichever way it was sent.
 
 Eventarc sends the bytes of a `DocumentEventData`; Firestore's emulator sends their base64 text, under the same
-content type. The bytes tell: a `DocumentEventData` begins with the tag of its field 1, 2 or 3, all
+content type. The bytes show which: a `DocumentEventData` begins with the tag of its field 1, 2 or 3, all
 length-delimited, and none of the three is in base64's alphabet.
 """
 

@@ -1,7 +1,7 @@
 """Capture: what one event is to the fleet, and which replicas receive it.
 
 Rules and table: "What capture sees" in ARCHITECTURE.md. An echo is a change that this system made itself; if
-echoes were published, every applied change would go round forever.
+echoes were published, every applied change would circle forever.
 
 `capture` does no I/O. It is a generator: it yields the one read that it may need, is sent what was found, and
 ends in a message to publish, or in `Dropped` with the reason.
@@ -83,7 +83,7 @@ def capture(body: bytes, headers: Mapping[str, str], fleet: Fleet) -> CaptureSte
     case = _Case(event, replica, rule, codec)
     if not event.deleted:
         return _application_write(case)
-    # Firestore's TTL runs in each region at another time.
+    # Firestore's TTL runs at a different time in each region.
     if event.by_system and fleet.expirations == "local":
         return Dropped(Why.EXPIRED, replica.id)
     found = yield ReadTombstone(replica.id, codec.tombstone_path(event.path))
@@ -148,7 +148,7 @@ def is_echo(snapshot: Snapshot, replaced: int) -> bool:
 
 
 def _lost_its_clock(snapshot: Snapshot, case: _Case) -> bool:
-    """Whether the replica's own copy says less than this event: a whole `set()`, or a snapshot put back."""
+    """Whether the replica's own copy knows less than this event: after a whole `set()`, or a restore."""
     if snapshot.intact:
         return True
     old = case.event.old

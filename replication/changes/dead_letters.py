@@ -1,6 +1,6 @@
 """Dead letters: messages that can never be applied, kept as they came, with the reason.
 
-They go to a topic of their own (`{topic}-dead-letters`) and are acknowledged only after it has them: none is
+They go to a separate topic (`{topic}-dead-letters`) and are acknowledged only once it has them: none is
 lost, and none delays another message.
 """
 
@@ -36,7 +36,7 @@ def letter_id(received: Received, target: str) -> str:
 
 
 def path_named(attributes: Mapping[str, str]) -> str:
-    """The path that a message's attributes name, where they name one; nobody has checked the message itself."""
+    """The path that a message's attributes name, if they name one; the message itself has not been checked."""
     path = attributes.get("ce-document", "")
     return path if path and is_document_path(path) else ""
 

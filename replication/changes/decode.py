@@ -1,6 +1,6 @@
 """Decode a message into the change that a worker applies.
 
-Capture has decided the kind. The version follows from the bytes and the kind alone; nothing is judged again
+Capture has decided the kind. The version follows from the bytes and the kind alone; nothing is decided again
 here.
 """
 

@@ -18,7 +18,7 @@ from replication.errors import EventError, Reason
 
 
 class Sides(NamedTuple):
-    """A document after and before one change, as protobuf; None where there is none."""
+    """A document after and before one change, as protobuf; None if it did not exist."""
 
     value: Any
     old: Any
@@ -56,7 +56,7 @@ class Event:
     def take_value(self) -> Any:
         """The document after the change, once: whoever takes it may dismantle it.
 
-        `AssertionError` where there is none (the change is a delete), and where it was taken before.
+        `AssertionError` if there is none (the change is a delete), or if it was taken before.
         """
         value, self._value = self._value, None
         if value is None:
@@ -65,7 +65,7 @@ class Event:
 
 
 def parse_event(body: bytes, headers: Mapping[str, str]) -> Event:
-    """Read one of Eventarc's Firestore events. Raises `EventError` when it is none.
+    """Read one of Eventarc's Firestore events. Raises `EventError` if it is not one.
 
     `headers` are the CloudEvent's attributes by their lower-case names (`ce-id`, …) and `content-type`.
     """

@@ -27,7 +27,7 @@ from replication.errors import ConfigError
 from replication.limits import ACK_DEADLINE_S_MAX, ACK_DEADLINE_S_MIN, FILTER_BYTES_MAX
 
 FLUSH_EVERY_US_MAX = 60_000_000
-"""Longer, and the health check would take a waiting worker for a stuck one."""
+"""If longer, the health check would mistake a waiting worker for a stuck one."""
 ACK_DEADLINE_US_MIN, ACK_DEADLINE_US_MAX = ACK_DEADLINE_S_MIN * MICROS, ACK_DEADLINE_S_MAX * MICROS
 KEY_KINDS = ("string", "integer", "boolean")
 """What a dedupe key is made of: values that have one spelling."""
@@ -185,7 +185,7 @@ class Analytics(_Section):
     def subscription_filter(self, replica: str, replicas: Collection[str]) -> str:
         """The filter of that subscription: all but what is known to be another replica's.
 
-        An event without a region, or of an unknown one, must reach somebody to be dead-lettered. No filter
+        An event without a region, or of an unknown one, must reach some worker to be dead-lettered. No filter
         where it would be too long: workers look at the region themselves.
         """
         others = [region for other in replicas if other != replica for region in sorted(self.regions_of(other))]
@@ -203,7 +203,7 @@ class Analytics(_Section):
 
 
 def analytics_schema() -> dict[str, Any]:
-    """The JSON schema of the section, for editors; see `replication.topology.fleet_schema`."""
+    """The JSON schema of the section, for editors; see `replication.configuration.schema`."""
     schema = Analytics.model_json_schema()
     text = {"type": "string"}
     schema["$defs"]["TypeRules"] |= {

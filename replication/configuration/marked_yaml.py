@@ -39,7 +39,7 @@ class Source:
         """The line of a key, or where the file lacks it the line of what should hold it; and its name.
 
         An entry of `key` that the file does not have is left out of the name unless it is the last: a
-        validator adds such entries to tell variants apart.
+        validator adds such entries to distinguish variants.
         """
         node, line, known = self.root, _line(self.root), list[str]()
         for depth, entry in enumerate(key, start=1):
@@ -103,7 +103,7 @@ def _child(node: yaml.Node, entry: int | str) -> tuple[yaml.Node, int] | None:
 
 
 def _bad_keys(node: yaml.Node, *, file: str, within: Key, seen: set[int]) -> Iterator[Fault]:
-    """A fault for each key that is no text or stands twice in its mapping."""
+    """A fault for each key that is not text or stands twice in its mapping."""
     if id(node) in seen:  # an alias may point at what it is in
         return
     seen.add(id(node))

@@ -62,7 +62,7 @@ def shown(value: Any) -> str:
 def empty_or_boolean(value: Any, meaning: str) -> str | None:
     """What is wrong with a value that is missing, or that YAML reads as a boolean where no key takes one.
 
-    YAML takes yes, no, on and off for booleans, which surprises those who meant the word.
+    YAML reads yes, no, on and off as booleans, which surprises those who meant the word.
     """
     if value is None:
         return f"is empty; write a value: {meaning}"

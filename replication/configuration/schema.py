@@ -13,7 +13,7 @@ def fleet_schema() -> dict[str, Any]:
     """The JSON schema of the file, for editors.
 
     It rejects what the loader rejects, except what no schema can say: references from one part of the file to
-    another (a primary that is no replica, a rule that can never match, a database twice), and files that are
+    another (a primary that is not a replica, a rule that can never match, a database twice), and files that are
     missing.
     """
     schema = FleetShape.model_json_schema()

@@ -1,4 +1,4 @@
-"""What a configuration says by itself: what `firefleet check` reports of it, and what no worker starts with.
+"""What a configuration alone shows: the findings of `firefleet check`, and what keeps a worker from starting.
 
 One place decides: a finding that fails here is a failed check, and capture and the workers refuse to start with
 its text. Nothing is asked of the cloud.
@@ -87,10 +87,10 @@ def _secret(fleet: Fleet) -> Iterator[Finding]:
 
 
 def _deletes_under_policies(fleet: Fleet) -> Iterator[Finding]:
-    """Rules whose policy and `on_delete` are each lawful, and together are not.
+    """Rules whose policy and `on_delete` are lawful separately, but not together.
 
-    An approval that beats a later edit, which is later than a delete, which is later than the approval: whoever
-    meets first decides.
+    An approval beats a later edit; the edit is later than a delete; the delete is later than the approval.
+    Which two meet first decides.
     """
     for rule in fleet.rules:
         lawful = isinstance(rule.policy, LastWriteWins) or rule.on_delete is not OnDelete.LWW

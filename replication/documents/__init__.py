@@ -1,1 +1,1 @@
-"""How a document is laid down: protobuf messages, references, the reserved field, tombstones, plain values."""
+"""How a document is stored: protobuf messages, references, the reserved field, tombstones, plain values."""

@@ -7,7 +7,7 @@
     digest  bytes             format byte, then blake2b-128 of the fields without `_repl`; empty in a tombstone
     base    integer           update time (µs) of the document this write replaced; 0 where there was none
     read    integer           the database's read time (µs) of the read this write was decided on
-    merged  boolean, if true  this write settled a conflict
+    merged  boolean, if true  this write resolved a conflict
     mixed   boolean, if true  its body was computed from several writes
     seal    bytes             format byte, then blake2b-128 of the path and all of the above
 
@@ -32,7 +32,7 @@ HASH_BYTES = 16
 CLOCK_ENTRIES_MAX = 100
 """Far above any fleet: a forged clock must not cost more than a real one."""
 FLEET_WRITE_US_MAX = 10_000_000
-"""This system never writes later than this after the read it decided on: its deadlines see to it."""
+"""This system never writes later than this after the read it decided on: its deadlines ensure it."""
 
 REQUIRED_ENTRIES = 8
 """clock, stamp, dot, origin, digest, base, read, seal."""
@@ -97,7 +97,7 @@ class MetadataCodec:
         """The digest of a body, the same at every replica that holds it.
 
         References into any replica of the fleet count as neutral: one that was written at `us` and leads to
-        `eu` is foreign there and is left as it is, but at `eu` it cannot be told from one of its own.
+        `eu` is foreign there and is left as it is, but at `eu` it looks like one of its own.
         """
         for prefix in self.prefixes:
             body = rewrite_references(body, source=prefix, target=NEUTRAL)
@@ -200,7 +200,7 @@ def _parse(value: Any, deleted: bool) -> tuple[Meta, bytes]:
     )
     meta = Meta(version, base, read, has_merged and fields["merged"].boolean_value)
     seal = fields["seal"].bytes_value
-    # Reading an entry that is missing has created it: then another one was there that is not ours.
+    # Reading a missing entry creates it: a larger map therefore held an entry that is not ours.
     if len(fields) != entries:
         raise MetadataFault("it is not a map of firefleet's keys")
     if len(clock) > CLOCK_ENTRIES_MAX:

@@ -1,6 +1,6 @@
 """Protobuf values as plain Python ones, and back: only for policies, and only in a conflict.
 
-Lossless both ways as long as nobody compares with `==` (1 == 1.0 == True): integers are `int`, doubles
+Lossless both ways as long as no one compares with `==` (1 == 1.0 == True): integers are `int`, doubles
 `float`, a vector is the map that Firestore stores. A value that a policy takes over unchanged is passed on as
 the very protobuf message it came as.
 """
@@ -99,7 +99,7 @@ def to_plain(value: Any) -> Any:
 
 
 def fill(into: Any, value: Any) -> None:
-    """Write a plain value into a protobuf Value. Raises TypeError or ValueError for what is none."""
+    """Write a plain value into a protobuf Value. Raises TypeError or ValueError if it cannot be one."""
     match value:
         case None:
             into.null_value = 0

@@ -16,7 +16,7 @@ NEUTRAL_MARK = NEUTRAL[:1].encode()
 
 
 def may_refer(body: bytes) -> bool:
-    """Whether a serialised Document may hold a reference; nearly none does, and one look at its bytes tells."""
+    """Whether a serialised Document may hold a reference: its bytes show it, and nearly none does."""
     return b"/databases/" in body
 
 

@@ -26,7 +26,7 @@ class Snapshot(NamedTuple):
     """One state of one document.
 
     `body` is a serialised Document with nothing but the application's fields, references neutral. `meta` is
-    what `_repl` says, where it is believed; `fault` why it is not, where there is one.
+    what `_repl` says, where it is believed; `fault` says why it is not.
     """
 
     path: str
@@ -50,8 +50,8 @@ class Snapshot(NamedTuple):
 class Tombstone(NamedTuple):
     """What one replica keeps of a deleted document.
 
-    `update_time` is the tombstone's own, in microseconds, 0 where there is none; `version` is None there, and
-    where its `_repl` is not believed. `bases` are the update times of the documents this system deleted.
+    `update_time` is the tombstone's own, in microseconds, 0 if there is none; `version` is then None, and also
+    if its `_repl` is not believed. `bases` are the update times of the documents this system deleted.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Tombstone(NamedTuple):
 
 
 def read_meta(document: Any, path: str, codec: MetadataCodec) -> tuple[Meta | None, str | None]:
-    """What a Document's `_repl` says, or why it is not believed; (None, None) where there is none."""
+    """What a Document's `_repl` says, or why it is not believed; (None, None) if it has none."""
     fields = document.fields
     if codec.field not in fields:
         return None, None

@@ -1,4 +1,4 @@
-"""Whom a message is for: what a subscription's filter says in the cloud, and a worker checks by itself.
+"""Whom a message is for: a subscription's filter says it in the cloud, and each worker checks it again.
 
 Emulators ignore filters, so every worker asks `addressed` of each message it receives.
 """

@@ -1,6 +1,6 @@
 """How the cloud is set up for one fleet: the port through which `firefleet check` asks.
 
-Read only. `replication.adapters.inspection` asks Google Cloud; tests answer by themselves.
+Read only. `replication.adapters.inspection` asks Google Cloud; tests have their own answers.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from typing import Any
 _OWN = ("conflict", "replication")
 """The packages whose dataclasses are taken apart."""
 BYTES = 4
-"""Enough to tell the configurations of one fleet apart; it is no proof against forgery."""
+"""Enough to distinguish the configurations of one fleet; it does not protect against forgery."""
 
 
 def fingerprint(value: Any) -> str:

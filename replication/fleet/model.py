@@ -27,7 +27,7 @@ CONFLICT_RETENTION_US = 30 * 86_400 * MICROS
 
 
 class Mode(StrEnum):
-    """Which replicas' changes to a collection are replicated: everybody's, the primary's, or nobody's."""
+    """Which replicas' changes to a collection are replicated: all, the primary's, or none."""
 
     MULTI_PRIMARY = "multi-primary"
     SINGLE_PRIMARY = "single-primary"
@@ -124,7 +124,7 @@ class Fleet:
             raise ConfigError(f"no replica '{replica_id}' in the config; choose one of {known}") from None
 
     def replica_of(self, project: str, database: str) -> Replica | None:
-        """The replica that a database is; None where it is none of the fleet's."""
+        """The replica that a database is; None if it does not belong to the fleet."""
         return self._databases.get((project, database))
 
     def rule_for(self, path: str) -> Rule:
@@ -173,7 +173,7 @@ _FINGERPRINTED = (
     *("project", "topic", "dead_letter_topic", "metadata_field", "rules", "drift_limit_us"),
     *("tombstone_retention_us", "conflict_retention_us", "pull", "expirations"),
 )
-"""The fleet's fields that its fingerprint covers, beside its replicas."""
+"""The fleet's fields that its fingerprint covers, besides its replicas."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _FRESH = "\0"
 
 
 class PatternError(ValueError):
-    """The pattern is none; the text says what is wrong and the remedy."""
+    """Not a pattern; the text says what is wrong and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

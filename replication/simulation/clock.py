@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Microseconds since 1970, as everyone in the world agrees on them. Moves forward only, when told to."""
+    """Microseconds since 1970, as everyone in the world agrees on them. Moves forward, on request."""
 
     def __init__(self, start_us: int) -> None:
         self.now = start_us

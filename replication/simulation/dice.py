@@ -1,6 +1,6 @@
 """Cheap, reproducible randomness: one small generator per step of a history.
 
-Each step of a history draws from dice of its own, so that leaving one step out does not change what the
+Each step of a history draws from its own dice, so that leaving one step out does not change what the
 others draw: that is what makes a failing history shrinkable. The generator is splitmix64's finaliser over a
 linear congruential one: not for cryptography, and fast in Python.
 """

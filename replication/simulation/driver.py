@@ -49,7 +49,7 @@ class Driver:
         self._steps = apply(batch, self.target)
 
     def step(self) -> bool:
-        """Perform the batch's next effect; False when there is none left."""
+        """Perform the batch's next effect; False when none is left."""
         if self._steps is None:
             return False
         answer, error = self._answer, self._error
@@ -70,13 +70,13 @@ class Driver:
         return True
 
     def abandon(self) -> None:
-        """Forget the batch, as a process does that dies."""
+        """Forget the batch, as a process that dies does."""
         if self._steps is not None:
             self._steps.close()
         self._steps = self._answer = self._error = None
 
     def failed(self, effect: Effect, error: Exception) -> None:
-        """Called when an effect has failed, before the core is told."""
+        """Called when an effect has failed, before the core learns of it."""
 
     def perform(self, effect: Effect) -> Any:
         """Do what the core asks for; what it is answered."""

@@ -1,4 +1,4 @@
-"""One fleet in which a policy is on trial: it lives a history's writes and must end equal everywhere."""
+"""One fleet in which a policy is tried: it goes through a history's writes and must end equal everywhere."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _ROUND_US = 3_600 * MICROS
 _SHOWN_CHARACTERS_MAX = 400
 
 Bodies = Mapping[str, bytes | None]
-"""What all replicas hold: path -> body, None where there is no document."""
+"""What all replicas hold: path -> body, None if it does not exist."""
 
 
 class Unsafe(AssertionError):

@@ -1,8 +1,8 @@
 """One simulated world: a fleet's databases, topic, capture and workers, in one thread, one move at a time.
 
 The code under simulation is the real one: `replication.apply` is driven one effect at a time, and capture one
-step of one event. Who moves next is drawn from `dice`; what goes wrong is up to `faults`. Each process has a
-configuration of its own, which a subclass gives it in `new_capture` and `new_worker`.
+step of one event. Who moves next is drawn from `dice`; what goes wrong is up to `faults`. Each process has its
+own configuration, which a subclass gives it in `new_capture` and `new_worker`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -26,7 +26,7 @@ class Holding:
 
     @property
     def documents(self) -> int:
-        """How many documents of the application's there are."""
+        """How many of the application's documents there are."""
         return sum(self.collections.values())
 
 

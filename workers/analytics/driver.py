@@ -98,8 +98,8 @@ class AnalyticsDriver:
     def _run(self, steps: Generator[Effect, Any, R], *, left: Callable[[], Iterable[str]]) -> R | None:
         """Perform steps to their end, and return what they return.
 
-        If that cannot be, because the worker stops or a fault of this program shows, release those deliveries
-        that are then `left` to do, and return None.
+        If that is not possible, because the worker stops or this program has a fault, release the deliveries
+        that are still `left`, and return None.
         """
         try:
             return drive(steps, self._perform)

@@ -4,7 +4,7 @@
     flusher   flushes on the beat, or when enough is held; its requests run on a few writer threads
     keeper    extends the deadlines of what is held, and reports gauges
 
-A puller at the bound does not pull: that is the back-pressure, Pub/Sub keeps the rest.
+A puller does not pull while the buffer is full: that is the back-pressure, and Pub/Sub keeps the rest.
 """
 
 import threading
@@ -99,7 +99,7 @@ class AnalyticsWorker:
                 self._buffer.unreserve(places)
 
     def _flush_loop(self) -> None:
-        # The writer threads' effects count as moves of this loop: they work for it, and may be idle for long.
+        # A writer thread counts as this loop, because it works for it and may be idle for a long time.
         loop = self._loop("flusher")
         driver = self._driver(loop, spread=self._writers.map)
         while not self._stop.is_set():

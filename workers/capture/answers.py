@@ -15,7 +15,7 @@ from workers.runtime.serving import BodyTooLarge, BodyTooSlow, reply, reply_and_
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to an event's sender. `problem` goes into the body; without one there is none."""
+    """The answer to an event's sender. `problem` goes into the body; without one the body is empty."""
 
     status: int
     problem: Mapping[str, str] = field(default_factory=dict)

@@ -31,7 +31,7 @@ class Driver:
         self._telemetry = telemetry
 
     async def run(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Capture one event; returns when Pub/Sub has its message, or when it is none for others.
+        """Capture one event; returns when Pub/Sub has its message, or when the event concerns no one else.
 
         Raises `EventError` if it is not an event of this fleet, `Transient` or `Refused` if it must be sent
         again.

@@ -1,4 +1,4 @@
-"""Tombstones as capture reads them: bounded for each replica, so that one that is down delays no other."""
+"""Tombstones as capture reads them: bounded for each replica, so that a dead one does not delay the others."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ TOMBSTONE_READS_MAX = 64
 
 
 class Tombstones:
-    """One replica's tombstones, read by threads of its own: the event loop never waits for a database."""
+    """One replica's tombstones, read by separate threads: the event loop never waits for a database."""
 
     def __init__(self, replica: str, database: Database) -> None:
         self._replica = replica

@@ -31,7 +31,7 @@ class Running(Protocol):
         ...
 
     def activity(self) -> Hashable | None:
-        """Something that changes whenever a change is on its way; None while one certainly is."""
+        """Something that changes whenever a change is in flight; None while one certainly is."""
         ...
 
     def check(self) -> None:

@@ -1,10 +1,10 @@
 """`firefleet demo`: three replicas on this machine, real conflicts, and the proof that they end equal.
 
-    shop ── writes to ──> backend (emulated | embedded) <── workers replicate
+    shop ── writes to ──> backend (emulator | memory)   <── workers replicate
                               │ metrics                     │ documents
                             meters ──> view (live)        proof ──> report
 
-`run` is the course of it. It needs no configuration.
+`run` is its course. It needs no configuration.
 """
 
 import io
@@ -49,7 +49,7 @@ def choose(wanted: str, *, find: Callable[[], object] = programs) -> tuple[str, 
 
 def _opener(backend: str, *, seed: int, replicating: bool) -> Callable[[Callable[[str], None]], Backend]:
     def emulated(say: Callable[[str], None]) -> Backend:
-        # Not at the top: Google's whole client library, which memory needs nothing of.
+        # Not at the top: it imports Google's whole client library, which the memory backend does not need.
         from workers.demo.on_emulators import EmulatedFleet  # noqa: PLC0415
 
         return EmulatedFleet(seed=seed, replicating=replicating, log=say)
@@ -134,7 +134,7 @@ def _save_picture(path: Path, frame: Frame | None, outcome: Outcome) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without log lines below warnings: one for each conflict would bury what there is to see."""
+    """Without log lines below warnings: one for each conflict would hide what there is to see."""
     loggers = [logging.getLogger(name) for name in _QUIETED]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

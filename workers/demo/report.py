@@ -174,7 +174,7 @@ def _same_field(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> 
 
 
 def text_of(value: Any) -> str:
-    """A value for people, on one line; tells types apart as far as they matter to the eye."""
+    """A value for people, on one line; shows types where a reader needs them."""
     match value:
         case None:
             return "null"

@@ -54,7 +54,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the demo is asked for. `open` starts the fleet; it is told what to call to say what it is at."""
+    """What the demo is asked for. `open` starts the fleet; it gets a function to call with its current step."""
 
     backend: str
     reason: str
@@ -212,6 +212,6 @@ def _compare(course: _Course, fleet: Running) -> Proof:
         rested = _rest(course, fleet, "The last changes arrive")
         with course.stage("The replicas are compared"):
             proof = compare(fleet.fleet, {replica: fleet.read(replica) for replica in REPLICAS})
-        # At rest and different is final: nothing is on its way that could still mend it.
+        # At rest and different is final: nothing is in flight that could still change it.
         if proof.equal or rested or time.monotonic() > deadline:
             return proof

@@ -42,7 +42,7 @@ LOOK_S = 0.5
 def command(config: ConfigFile, *, replicas: str | None, port_base: int) -> None:
     """Run a whole fleet on this machine, on Google's emulators, until Ctrl-C.
 
-    Runs the replicas and rules of the configuration (fleet.yaml, or --config); where there is no fleet.yaml,
+    Runs the replicas and rules of the configuration (fleet.yaml, or --config); without a fleet.yaml,
     the replicas eu, us and apac with every document replicated. Prints the variables for applications, and
     shows what arrives. The ports are the same each time. Documents are kept in memory: they are gone when it
     ends. Nothing else is left running, however it ends.

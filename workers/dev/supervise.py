@@ -1,6 +1,6 @@
-"""Keeps the processes of a local fleet running: a dead one is started again, with the end of its log told.
+"""Keeps the processes of a local fleet running: starts a dead one again, and shows the end of its log.
 
-Capture, the stand-in and the workers keep nothing, so a new one goes on where the last one stopped. A dead
+Capture, the stand-in and the workers keep nothing, so a new one continues where the last one stopped. A dead
 emulator has lost its documents, and ends the fleet; so does a process that dies again and again.
 """
 
@@ -17,7 +17,7 @@ _LOG_LINES = 12
 
 
 class Supervisor:
-    """Watches one fleet. `say` is told each restart; `now` gives seconds."""
+    """Watches one fleet. `say` gets a line for each restart; `now` gives seconds."""
 
     def __init__(self, fleet: LocalFleet, *, say: Callable[[str], None], now: Callable[[], float]) -> None:
         self._fleet = fleet
@@ -26,7 +26,7 @@ class Supervisor:
         self._restarts: dict[str, deque[float]] = {}
 
     def look(self) -> None:
-        """Start again what has ended; raises `FirefleetError` where that is no use."""
+        """Start again what has ended; raises `FirefleetError` if that does not help."""
         for emulator in {self._fleet.pubsub, *self._fleet.emulators.values()}:
             if not emulator.running:
                 raise FirefleetError(

@@ -18,7 +18,7 @@ from workers.runtime.output import print_json, print_table
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(config: ConfigFile, *, path: str, verbose: bool, json_wanted: bool) -> None:
-    """Say which rule applies to the document at PATH, and what happens to writes at each replica.
+    """Show which rule applies to the document at PATH, and what happens to writes at each replica.
 
     PATH is relative, such as orders/o1, or a document's full name. The document need not exist: only the
     configuration is read.

@@ -36,7 +36,7 @@ _DEFAULTS = ", ".join(f"{each.id}={each.database}@{each.location}" for each in D
 def command(
     config: ConfigFile, *, project: str, replicas: tuple[str, ...], output: Path | None, force: bool
 ) -> None:
-    """Write a first configuration, with comments, and a secret beside it that only you can read.
+    """Write a first configuration, with comments, and next to it a secret that only you can read.
 
     Asks nothing and connects to nothing. A file that exists is kept unless --force is given; a secret that
     exists is always kept. With -o - only the configuration is printed and no secret is created.

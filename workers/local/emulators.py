@@ -48,7 +48,7 @@ HEAP_GB = 1
 _JVM_OPTIONS = "-Xms{heap_gb}g -Xmx{heap_gb}g -Xmn256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError"
 
 # For `/bin/sh -c`: no program outlives the process that started it, however that ends. `$@` becomes the group's
-# leader; the shell beside it waits for the end of the pipe on standard input, even while the group is paused.
+# leader; the shell next to it waits for the end of the pipe on standard input, even while the group is paused.
 LEASH = 'exec 3<&0; { trap "" TSTP; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null'
 
 _READY_SECONDS = 180.0

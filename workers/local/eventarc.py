@@ -63,7 +63,7 @@ class Delivery:
     """How events are delivered. Times in seconds.
 
     `shuffle` delays each delivery by a random time up to this; `duplicate` is the probability that an event is
-    delivered twice. `drop_none` retries for ever instead of giving up after `retry_for`.
+    delivered twice. `drop_none` retries forever instead of giving up after `retry_for`.
     """
 
     in_flight_max: int = 64
@@ -317,7 +317,7 @@ def build_app(forwarder: Forwarder) -> Starlette:
 
 
 class EventarcStandIn:
-    """The stand-in in a thread of its own. `url` is where the emulators' triggers point to."""
+    """The stand-in in a separate thread. `url` is where the emulators' triggers point to."""
 
     def __init__(self, capture_url: str, delivery: Delivery | None = None) -> None:
         self._forwarder = Forwarder(capture_url, delivery or Delivery())

@@ -79,7 +79,7 @@ class Layout:
 
 
 class TopicReader:
-    """A subscription of its own to one topic: sees all that is published after it was made."""
+    """A separate subscription to one topic: sees all that is published after it was made."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
@@ -114,7 +114,7 @@ class LocalFleet:
     def __init__(
         self, layout: Layout | None = None, /, *, log: Callable[[str], None] = lambda _: None, **options: Any
     ) -> None:
-        """`options` are `Layout`'s, where no layout is given; `log` is told each step of the start."""
+        """`options` are `Layout`'s, if no layout is given; `log` gets a line for each step of the start."""
         self.layout = layout or Layout(**options)
         self.workers: dict[str, list[Process]] = {replica: [] for replica in self.layout.replicas}
         self.analytics: list[Process] = []

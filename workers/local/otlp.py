@@ -43,7 +43,7 @@ def build_app(take: Callable[[Any], None]) -> Starlette:
 
 
 class Receiver:
-    """The receiver in a thread of its own."""
+    """The receiver in a separate thread."""
 
     def __init__(self, take: Callable[[Any], None]) -> None:
         self._server = ServerThread(build_app(take), name="otlp", grace_s=1)

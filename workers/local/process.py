@@ -80,11 +80,11 @@ class Process:
         return self
 
     def get(self, path: str, *, timeout: float = 10.0) -> tuple[int, bytes]:
-        """GET a path of it: status and body; status 0 when nobody answers."""
+        """GET a path of it: status and body; status 0 if no one answers."""
         return self._request("GET", path, timeout)
 
     def post(self, path: str, *, timeout: float = 10.0) -> int:
-        """POST nothing to a path of it; the answer's status, 0 when nobody answers."""
+        """POST nothing to a path of it; the answer's status, 0 if no one answers."""
         return self._request("POST", path, timeout)[0]
 
     def log_text(self) -> str:

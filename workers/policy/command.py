@@ -103,7 +103,7 @@ def _prove(
     seed: int,
     say: Any,
 ) -> dict[str, Any]:
-    """What `replication.simulation.prove` does, told step by step; raises `LawBroken` or `Unsafe`."""
+    """What `replication.simulation.prove` does, with a line for each step; raises `LawBroken` or `Unsafe`."""
     assert_lawful(policy, documents, timer=time.perf_counter)
     say("laws", f"ok: {', '.join(LAWS)}")
     conflicts = simulate(policy, documents, on_delete=on_delete, histories=histories, seed=seed)

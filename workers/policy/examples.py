@@ -16,7 +16,7 @@ EXAMPLES_MAX = 50
 def read_examples(lines: Iterator[str], *, file: str) -> list[dict[str, Any]]:
     """Read whole documents, one JSON object a line; blank lines are skipped.
 
-    Raises `ConfigError` with `file:line` for what is no document, and where there is none or too many.
+    Raises `ConfigError` with `file:line` for a line that is not a document, and if there are none or too many.
     """
     examples = [_document(line, f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not examples:

@@ -1,4 +1,4 @@
-"""`firefleet probe`: send a change through every pair of replicas, and say what arrived when."""
+"""`firefleet probe`: send a change through every pair of replicas, and report when each arrived."""
 
 import secrets
 import threading
@@ -53,7 +53,7 @@ def command(
     dry_run: bool,
     json_wanted: bool,
 ) -> None:
-    """Send a change from each replica to all others, and say what arrived when.
+    """Send a change from each replica to all others, and report when each arrived.
 
     Made for production: writes one small document at each replica, reads it at the others, and deletes it. The
     times are those between the two databases' commits. Exit code 1 if a change did not arrive; the likely

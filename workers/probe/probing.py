@@ -129,7 +129,7 @@ class Probe:
             try:
                 deleted[source] = self._databases[source].commit([self._delete(source)], timeout=CALL_S)
             except FirefleetError:
-                continue  # then nothing more is known of this one, and `clean` tries again and tells
+                continue  # then no more is known of this one; `clean` tries again and reports
             self._written.discard(source)
         deadline = time.monotonic() + timeout
 

@@ -1,7 +1,7 @@
 """`firefleet publish`: synthetic changes straight onto the topic, for harnesses and benchmarks.
 
-Each is an event as Firestore would report it, put through capture's own decision, so that it is on the wire as
-a real one is. No database holds these documents at the replica they claim to come from.
+Each is an event as Firestore would report it, put through capture's own decision, so that its message looks
+like a real one. No database holds these documents at the replica they claim to come from.
 """
 
 import random

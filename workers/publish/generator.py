@@ -2,7 +2,7 @@
 
 What is generated follows from the seed and the settings alone, except for times. A duplicate repeats an event
 as a retrying publisher does (the same bytes), or as an impatient user does: another id, the same dedupe key in
-the same window. Wrong events are wrong in every way a worker tells apart.
+the same window. Wrong events are wrong in every way that a worker distinguishes.
 
 The manifest has a line for each message: `message` (also the message's attribute `event`), `id`, `group` (equal
 for duplicates of one another), `type`, `user`, `valid`. It is what a harness compares the outcome with.

@@ -1,7 +1,7 @@
 """The replication worker: pullers that take messages and apply them to one replica.
 
 Each puller is a thread: pull, apply, acknowledge, again. The pull is the batch and the back-pressure: no
-buffer, no lease threads, no locks around the work. Preconditions settle races between pullers and workers.
+buffer, no lease threads, no locks around the work. Preconditions resolve races between pullers and workers.
 """
 
 import threading

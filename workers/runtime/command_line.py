@@ -1,7 +1,7 @@
 """What all commands share: `--config` and `--log-level` anywhere, suggestions, and one way to end.
 
-An option of `firefleet` may stand before or after any command and sub-command; the last one counts. It is
-click that parses: each command gets the same two options when it is looked up.
+An option of `firefleet` may stand before or after any command and sub-command; the last one counts. Click
+parses: each command gets the same two options when it is looked up.
 """
 
 import logging
@@ -125,5 +125,5 @@ class CommandLine(CommandGroup):
         if not standalone_mode:
             return run()
         open_missing_streams()
-        # Looked for here and not in what click parsed: a mistake in the arguments is what may have to be told.
+        # Looked for here and not in what click parsed: the error to report may be a mistake in the arguments.
         sys.exit(end(run, as_json="--json" in arguments))

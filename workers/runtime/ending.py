@@ -7,7 +7,7 @@
 
 Words go to standard error. With `--json` standard output gets one object as well: `ok`, `error`, `exit_code`,
 and `findings` with a configuration's faults. A reader of standard output that has gone away (`| head`) is no
-news to anybody, and ends in silence. What nobody foresaw still ends in a traceback: that is a bug.
+news to anyone, and ends in silence. What no one foresaw still ends in a traceback: that is a bug.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Health over HTTP for processes that serve nothing else: `/live` and `/ready`, as Cloud Run's probes ask them.
 
 A check is a callable that answers at once from what the process remembers: None when all is well, else the
-problem as a text. It must not call out to anything: a probe has a deadline of its own, and a health server
-that waits for a dead database is taken for a dead process.
+problem as a text. It must not call out to anything: a probe has its own deadline, and a health server
+that waits for a dead database looks like a dead process.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def health_routes(*, live: Checks, ready: Checks) -> list[BaseRoute]:
 
 
 class HealthServer:
-    """`/live` and `/ready` on a port of their own, served by a thread of their own."""
+    """`/live` and `/ready` on their own port, served by a separate thread."""
 
     def __init__(self, *, live: Checks, ready: Checks) -> None:
         self._server = ServerThread(

@@ -1,8 +1,8 @@
-"""What a worker says of itself while it works: a line a minute, and each end that it cannot reach.
+"""What a worker logs while it works: one line a minute, and each failure to reach something.
 
-One line for all of a process's threads, however many of them meet the same trouble. An end that fails is told
-at once, once a minute while it lasts, and when it is over. An end that fails and recovers again and again is
-told once a minute at most.
+One line for all of a process's threads, however many have the same problem. A failure to reach a database or
+Pub/Sub is logged at once, once a minute while it lasts, and when it is over. One that fails and recovers again
+and again is logged once a minute at most.
 """
 
 import logging
@@ -29,7 +29,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "dead_letter": ("dead letter", "dead letters"),
     "dead_lettered": ("dead letter", "dead letters"),
 }
-"""How outcomes are told, one and many; others by their own name."""
+"""How outcomes are worded, one and many; others by their own name."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Lags:
         self._classes.update(math.ceil(math.log(max(one, _LAG_S_MIN)) / _STEP) for one in seconds)
 
     def quantile(self, share: float) -> float | None:
-        """The lag that this share of them does not exceed; None where there is none."""
+        """The lag that this share of them does not exceed; None if there are no lags."""
         left = math.ceil(share * self._classes.total())
         for number in sorted(self._classes):
             left -= self._classes[number]
@@ -54,7 +54,7 @@ class Lags:
 
 @dataclass(slots=True)
 class _Outage:
-    """An end that cannot be reached: since when, why last, and whether the log has it."""
+    """An outage: since when, its latest cause, and whether it was logged."""
 
     since: float
     problem: str
@@ -165,7 +165,7 @@ class Journal:
         log.info("in the last minute: %s, %d held", ", ".join(parts), held, extra=extra)
 
     def _may_tell(self, key: str) -> bool:
-        """Whether nothing of this kind was told in the last minute; then it is now."""
+        """Whether nothing of this kind was logged in the last minute; then it is now."""
         now = self._now()
         if now - self._told.get(key, -math.inf) < MINUTE_S:
             return False

@@ -18,7 +18,7 @@ READABLE_BY_OTHERS = 0o077
 def load_for_work(config: ConfigFile) -> Configuration:
     """Load the configuration for a process that is about to change data.
 
-    Raises `ConfigError` with all that `firefleet check` calls a failure of the configuration.
+    Raises `ConfigError` with everything that `firefleet check` reports as a failure of the configuration.
     """
     configuration = config.load_all()
     failures = [each for each in diagnose_config(configuration) if each.level is Level.FAIL]
@@ -32,7 +32,7 @@ def _told(finding: Finding, config: ConfigFile) -> str:
 
 
 def diagnose_surroundings(configuration: Configuration, config: ConfigFile) -> Iterator[Finding]:
-    """What the files and the environment beside the configuration say, on this machine."""
+    """Findings about the files and the environment besides the configuration, on this machine."""
     fleet, analytics = configuration.fleet, configuration.analytics
     if fleet.secret_file is not None:
         yield from _readable_secret(fleet.secret_file, config)

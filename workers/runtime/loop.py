@@ -75,5 +75,5 @@ class Loop:
             raise Stopping
 
     def _level(self, attempt: int) -> int:
-        """What cannot be reached is the journal's to tell, once for all loops."""
+        """The journal reports what cannot be reached, once for all loops."""
         return logging.DEBUG if self.progress.troubled(self.reporter) else level_of(attempt)

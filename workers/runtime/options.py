@@ -1,4 +1,4 @@
-"""Kinds of options that the commands share: whose value is wrong is said as a user would say it."""
+"""Option types that the commands share; their errors use a user's words."""
 
 import math
 import os
@@ -58,7 +58,7 @@ class Name(click.ParamType[str]):
 
 
 class OutputFile(click.Path):
-    """A file to write at the end of long work: that it can be written is looked at before."""
+    """A file to write at the end of long work; whether it can be written is checked before."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)

@@ -38,7 +38,7 @@ def print_json_lines(values: Iterable[Any]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print rows under their headings: folded to fit a terminal, one line for each row elsewhere.
 
-    Text is taken as it is: a name that holds square brackets is no markup.
+    Text is printed as it is: square brackets in a name are not markup.
     """
     table = Table(box=None, pad_edge=False)
     for name in columns:

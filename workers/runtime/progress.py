@@ -1,4 +1,4 @@
-"""What a worker knows of its own progress, for its health checks and its gauges.
+"""What a worker knows about its progress, for its health checks and its gauges.
 
 Watch progress and not threads: a puller that hangs in a call is alive to the operating system. So each puller
 marks that it moves, and the worker as a whole that messages get done.
@@ -27,7 +27,7 @@ class HeldMessages:
 
 @dataclass(slots=True)
 class Progress:
-    """Shared by a worker's threads. `now` gives monotonic seconds; `journal` tells the log of it."""
+    """Shared by a worker's threads. `now` gives monotonic seconds; `journal` writes it to the log."""
 
     now: Callable[[], float]
     journal: Journal = field(default_factory=lambda: Journal(time.monotonic))

@@ -18,7 +18,7 @@ from replication.ports import Message, Publisher
 T = TypeVar("T")
 
 CONFIRM_S_MAX = 20.0
-"""Longer than the publisher itself tries, so that it normally says first what is wrong."""
+"""Longer than the publisher itself tries, so that normally its own error comes first."""
 UNCONFIRMED_MAX = 5_000
 """Messages of a stream that are sent and not confirmed yet: what the process holds."""
 STREAM_CONFIRM_S_MAX = 60.0

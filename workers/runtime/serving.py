@@ -84,7 +84,7 @@ def _why_not(error: OSError | UnicodeError, host: str, port: int, option: str) -
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells other threads when it serves."""
+    """A uvicorn server that signals to other threads when it serves."""
 
     def __init__(self, app: ASGIApp, *, grace_s: int = GRACE_S) -> None:
         super().__init__(
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
 
 
 class ServerThread:
-    """An application served by a thread of its own: for health checks, tests and the demo."""
+    """An application served by a separate thread: for health checks, tests and the demo."""
 
     def __init__(self, app: ASGIApp, *, name: str, grace_s: int = GRACE_S) -> None:
         self._server = Server(app, grace_s=grace_s)

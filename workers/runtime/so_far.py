@@ -1,4 +1,4 @@
-"""How much of a long piece of work is done, for the words it ends with when it is stopped or fails."""
+"""How much of a long task is done, for its message if it is stopped or fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from replication.words import counted
 
 
 class SoFar:
-    """Counts what is confirmed of `total` things; `show` is told too."""
+    """Counts what is confirmed of `total` things, and passes it on to `show`."""
 
     def __init__(self, total: int, noun: str, *, show: Callable[[int], None] = lambda _: None) -> None:
         self._of = counted(total, noun)
@@ -22,7 +22,7 @@ class SoFar:
 
     @contextmanager
     def in_errors(self) -> Iterator[None]:
-        """Have what ends the work early say how far it came."""
+        """Add how far the work got to the error that ends it early."""
         try:
             yield
         except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""`firefleet check`: what is wrong with the configuration and the cloud, and the command that fixes it.
+"""`firefleet check`: problems in the configuration and in Google Cloud, each with the command that fixes it.
 
 Changes nothing. Asks as the credentials it runs with: run it as the workers' service account to see what
 they may do.
@@ -110,10 +110,10 @@ and as the first line of fleet.yaml:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(config: ConfigFile, *, schema: bool, offline: bool, verbose: bool, as_json: bool) -> None:
-    """Say what is wrong with the configuration, topics, subscriptions, databases and roles.
+    """Report problems in the configuration, topics, subscriptions, databases and roles.
 
-    Prints the commands that fix it. Exit code 1 if anything fails; what only warns, or cannot be asked here,
-    does not. Exit code 2 where the configuration cannot be read, or there are no credentials.
+    Prints the commands that fix it. Exit code 1 if anything fails; a warning, or a question that cannot be asked
+    here, does not count. Exit code 2 if the configuration cannot be read, or there are no credentials.
     """
     if schema:
         click.echo(orjson.dumps(fleet_schema(), option=orjson.OPT_INDENT_2))

@@ -110,7 +110,7 @@ def _subscription(
     anew = found.ordered or bool({"topic", "filter"} & set(changed))
     for setting in changed:
         finding = _difference(project, name, setting, wanted, found.settings)
-        # Created anew it is right in everything: no second command for the one that is to be deleted.
+        # Creating it again sets everything right: the subscription to be deleted needs no second command.
         yield dataclasses.replace(finding, remedy=_recreate(project, name)) if anew else finding
     if found.ordered:
         text = "is ordered: one message that waits delays all others of its key"

@@ -22,7 +22,7 @@ _PREFIX = "custom: "
 
 
 def diagnose_policies(fleet: Fleet) -> Iterator[Finding]:
-    """A finding for each rule with a policy of the application's own."""
+    """A finding for each rule with the application's own policy."""
     for rule in fleet.rules:
         if not isinstance(rule.policy, _BUILT_IN):
             yield _judged(rule)

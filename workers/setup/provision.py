@@ -1,6 +1,6 @@
 """`firefleet provision`: creates what is missing of the topics, the subscriptions and an emulator's triggers.
 
-Creates, and never changes or deletes: a subscription that is set otherwise is reported, because changing it
+Creates, and never changes or deletes: a subscription with other settings is reported, because changing it
 can lose its backlog. For emulators and first steps; in production Terraform creates the same.
 """
 
@@ -92,7 +92,7 @@ def _trigger(replica: Replica, emulator_host: str, *, dry_run: bool) -> Resource
 def command(config: ConfigFile, *, dry_run: bool, as_json: bool) -> None:
     """Create the topics and subscriptions that are missing, and an emulator's Firestore triggers.
 
-    Exit code 1 if something exists that is set otherwise.
+    Exit code 1 if something exists with other settings.
     """
     configuration = config.load_all()
     fleet = configuration.fleet
