@@ -28,8 +28,8 @@ ROUNDS_UNPAUSED = 3
 """A lost race is decided again at once this often; a document that stays hot then has to wait."""
 PRIMARY_ATTEMPTS_MAX = 5
 POSTPONED_S = 300
-"""A violation whose primary cannot be read waits outside the worker and delays no others: at this pace Pub/Sub's
-100 delivery attempts last eight hours."""
+"""A violation whose primary cannot be read waits outside the worker and delays no others: at this pace
+Pub/Sub's 100 delivery attempts last eight hours."""
 
 
 def apply(batch: Sequence[Received], target: Target) -> Steps:

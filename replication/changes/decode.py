@@ -139,8 +139,9 @@ def _merged_tombstone(sides: Sides, origin: _Origin) -> Change:
     path, codec, source = document.fields["path"].string_value, origin.codec, origin.replica.id
     tombstone = read_tombstone(document, path=path, codec=codec)
     if tombstone.version is None or codec.tombstone_path(path) != origin.path or not is_document_path(path):
-        text = f"merged {origin.path!r} of {source!r} is not a valid tombstone"
-        raise EventError(Reason.INVALID_METADATA, text)
+        raise EventError(
+            Reason.INVALID_METADATA, f"merged {origin.path!r} of {source!r} is not a valid tombstone"
+        )
     return Change(path, Kind.MERGED, source, tombstone.version, None, tombstone.update_time)
 
 

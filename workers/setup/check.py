@@ -112,8 +112,8 @@ and as the first line of fleet.yaml:
 def command(config: ConfigFile, *, schema: bool, offline: bool, verbose: bool, as_json: bool) -> None:
     """Report problems in the configuration, topics, subscriptions, databases and roles.
 
-    Prints the commands that fix it. Exit code 1 if anything fails; a warning, or a question that cannot be asked
-    here, does not count. Exit code 2 if the configuration cannot be read, or there are no credentials.
+    Prints the commands that fix it. Exit code 1 if anything fails; a warning, or what cannot be asked here,
+    does not count. Exit code 2 if the configuration cannot be read, or there are no credentials.
     """
     if schema:
         click.echo(orjson.dumps(fleet_schema(), option=orjson.OPT_INDENT_2))

@@ -197,7 +197,7 @@ def test_a_write_outside_the_primary_is_a_violation_for_that_replica_alone() -> 
 
 
 def test_a_database_of_no_replica_is_an_error_that_names_it() -> None:
-    with pytest.raises(EventError, match="databases/mars is no replica") as caught:
+    with pytest.raises(EventError, match="databases/mars is not a replica") as caught:
         published(document("mars", "orders/1", BODY, update_time=NOW))
     assert caught.value.reason is Reason.UNKNOWN_REPLICA
 

@@ -127,7 +127,7 @@ def test_forged_metadata_is_named_and_counts_as_absent() -> None:
     value = eu()
     value.fields["_repl"].string_value = "mine"
     made = change("write", "eu", value)
-    assert made.faults == ("it is no map of this system's keys",)
+    assert made.faults == ("it is not a map of firefleet's keys",)
     assert made.version.clock == {"eu": NOW}
 
 
