@@ -11,9 +11,11 @@ clock; `now` is in monotonic seconds. Not for several threads at once: the worke
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from replication.analytics.recency import Recent, TokenBuckets
 from replication.analytics.schema import AnalyticsEvent
@@ -52,6 +54,14 @@ class HeldEvent:
     def bytes(self) -> int:
         """What it takes, roughly."""
         return len(self.received.message.data) + HELD_OVERHEAD_BYTES + len(self.copies) * COPY_BYTES
+
+
+class Settled(NamedTuple):
+    """The deliveries of events that left the buffer: their own, and their copies' (counted by event type)."""
+
+    own: list[str]
+    copies: list[str]
+    counts: Counter[str]
 
 
 class Buffer:
@@ -153,6 +163,19 @@ class Buffer:
         taken, self._waiting, self._waiting_bytes = self._waiting, [], 0
         self._flushing.update(taken)
         return taken
+
+    def settle(self, held: Iterable[HeldEvent], *, stored: bool) -> Settled:
+        """These leave the buffer, stored or given up."""
+        leave = self.stored if stored else self.given_up
+        # Flat, because a list that is kept for each event costs the garbage collector more than all the rest.
+        settled = Settled([], [], Counter())
+        for event in held:
+            own, *copies = leave(event)
+            settled.own.append(own)
+            if copies:
+                settled.copies.extend(copies)
+                settled.counts[event.event.type] += len(copies)
+        return settled
 
     def stored(self, held: HeldEvent) -> list[str]:
         """A held event is durable: remember it; returns the deliveries to acknowledge, its own first."""

@@ -22,7 +22,7 @@ class Rejected(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """These events leave the buffer: stored, or given up. Answered by the deliveries of each, its own first."""
+    """These events leave the buffer: stored, or given up. Answered by `Settled`."""
 
     held: Sequence[HeldEvent]
     stored: bool

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from replication.analytics.buffer import HeldEvent
+from replication.analytics.buffer import HeldEvent, Settled
 from replication.analytics.dead_letters import dead_letter_all
 from replication.analytics.effects import (
     CopyRefused,
@@ -70,10 +70,9 @@ def _give_up(refused: Sequence[Refusal], job: Job) -> Steps:
     if not refused:
         return
     yield from dead_letter_all([Rejected(item.held.received, item.error) for item in refused], job)
-    deliveries = yield Settle([item.held for item in refused], stored=False)
-    copies = [ack_id for _, *copies in deliveries for ack_id in copies]
-    if copies:
-        yield Postpone(copies, 0)
+    settled: Settled = yield Settle([item.held for item in refused], stored=False)
+    if settled.copies:
+        yield Postpone(settled.copies, 0)
 
 
 @dataclass(slots=True)
@@ -176,16 +175,14 @@ def _settle(written: Sequence[PackedUnit], present: Sequence[PackedUnit], reques
         return
     members = [held for unit in units for held in unit.members]
     yield from _pass_on(members, job)
-    deliveries: list[list[str]] = yield Settle(members, stored=True)
+    settled: Settled = yield Settle(members, stored=True)
     for unit in units:
         del request.waiting[unit.path]
-    ack_ids = [ack_id for event in deliveries for ack_id in event]
+    ack_ids = settled.own + settled.copies
     yield Acknowledge(ack_ids)
-    duplicates = Counter(held.event.type for unit in present for held in unit.members)
-    for held, own in zip(members, deliveries, strict=True):
-        duplicates[held.event.type] += len(own) - 1
+    duplicates = settled.counts + Counter(held.event.type for unit in present for held in unit.members)
     types = Counter(held.event.type for unit in written for held in unit.members)
-    yield Observe([Stored(types, +duplicates, len(units), len(ack_ids))])
+    yield Observe([Stored(types, duplicates, len(units), len(ack_ids))])
 
 
 def _pass_on(held: Sequence[HeldEvent], job: Job) -> Steps:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from replication.analytics.buffer import Buffer, HeldEvent
+from replication.analytics.buffer import Buffer, HeldEvent, Settled
 from replication.analytics.intake import Offered, Sorted, offer
 from replication.configuration.analytics import Analytics
 
@@ -58,21 +58,19 @@ class GuardedBuffer:
         with self._changed:
             return self._buffer.take(self._now())
 
-    def settle(self, held: Sequence[HeldEvent], *, stored: bool) -> list[list[str]]:
-        """These leave the buffer, stored or given up; the deliveries of each, its own first."""
+    def settle(self, held: Sequence[HeldEvent], *, stored: bool) -> Settled:
+        """These leave the buffer, stored or given up."""
         with self._changed:
-            leave = self._buffer.stored if stored else self._buffer.given_up
-            deliveries = [leave(event) for event in held]
+            settled = self._buffer.settle(held, stored=stored)
             self._changed.notify_all()
-            return deliveries
+            return settled
 
     def give_up(self, held: Iterable[HeldEvent]) -> list[str]:
         """Those of these that are still in the buffer leave it; their deliveries."""
         with self._changed:
-            left = self._buffer.unsettled(held)
-            deliveries = [ack_id for event in left for ack_id in self._buffer.given_up(event)]
+            settled = self._buffer.settle(self._buffer.unsettled(held), stored=False)
             self._changed.notify_all()
-            return deliveries
+            return settled.own + settled.copies
 
     def close(self) -> None:
         """Take no more."""

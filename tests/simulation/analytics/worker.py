@@ -273,8 +273,7 @@ class Worker:
                 self._world.seen["pause"] += 1
                 task.awake_at = self._world.seconds + longest_s(effect.attempt)
             case Settle():
-                leave = self.buffer.stored if effect.stored else self.buffer.given_up
-                return [leave(event) for event in effect.held]
+                return self.buffer.settle(effect.held, stored=effect.stored)
             case SideBySide():
                 parts = list(effect.parts)
                 self._world.seen["parts side by side"] += len(parts) > 1
@@ -348,7 +347,8 @@ class Worker:
                 self._world.broken("refused_delay_no_others", f"{names - task.letters} wait for dead letters")
 
     def _give_up(self, held: Sequence[HeldEvent]) -> list[str]:
-        return [ack_id for event in self.buffer.unsettled(held) for ack_id in self.buffer.given_up(event)]
+        settled = self.buffer.settle(self.buffer.unsettled(held), stored=False)
+        return settled.own + settled.copies
 
     def _release(self, ack_ids: Iterable[str]) -> None:
         self.counts["released"] += self.deliveries.release(ack_ids)
