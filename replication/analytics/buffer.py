@@ -170,11 +170,11 @@ class Buffer:
         # Flat, because a list that is kept for each event costs the garbage collector more than all the rest.
         settled = Settled([], [], Counter())
         for event in held:
-            own, *copies = leave(event)
-            settled.own.append(own)
-            if copies:
-                settled.copies.extend(copies)
-                settled.counts[event.event.type] += len(copies)
+            deliveries = leave(event)
+            settled.own.append(deliveries[0])
+            if len(deliveries) > 1:
+                settled.copies.extend(deliveries[1:])
+                settled.counts[event.event.type] += len(deliveries) - 1
         return settled
 
     def stored(self, held: HeldEvent) -> list[str]:

@@ -42,10 +42,10 @@ class Offered:
     deliveries: dict[Fate, list[str]] = field(default_factory=lambda: {fate: [] for fate in Fate})
     counts: dict[Fate, Counter[str]] = field(default_factory=lambda: {fate: Counter() for fate in Fate})
 
-    @property
-    def waiting(self) -> frozenset[str]:
-        """The deliveries that wait in the buffer for a flush."""
-        return frozenset(self.deliveries[Fate.HELD] + self.deliveries[Fate.COPY])
+    def left(self, pulled: Sequence[Received]) -> list[str]:
+        """Those deliveries of the pull that do not wait in the buffer for a flush."""
+        waiting = {*self.deliveries[Fate.HELD], *self.deliveries[Fate.COPY]}
+        return [received.ack_id for received in pulled if received.ack_id not in waiting]
 
 
 def sort(pulled: Sequence[Received], schema: Schema) -> Sorted:

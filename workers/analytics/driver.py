@@ -73,11 +73,7 @@ class AnalyticsDriver:
         self._deliveries.hold(pulled)
         found = sort(pulled, self._job.schema)
         offered = self._buffer.offer(found)
-        waiting = offered.waiting
-        self._run(
-            finish(found, offered, self._job),
-            left=lambda: [item.ack_id for item in pulled if item.ack_id not in waiting],
-        )
+        self._run(finish(found, offered, self._job), left=lambda: offered.left(pulled))
 
     def flush(self) -> None:
         """Store all that waits. Returns when each event is stored or dead-lettered, or released."""

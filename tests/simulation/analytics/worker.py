@@ -162,7 +162,6 @@ class Worker:
         found = sort(pulled, self._job.schema)
         offered = offer(found, self.buffer)
         self.buffer.unreserve(places)
-        waiting = offered.waiting
         self._world.throttle([self._subscription.message(ack) for ack in offered.deliveries[Fate.THROTTLED]])
         for fate, deliveries in offered.deliveries.items():
             self._world.seen[fate.name.lower()] += len(deliveries)
@@ -170,7 +169,7 @@ class Worker:
             Task(
                 "pull",
                 finish(found, offered, self._job),
-                lambda: [item.ack_id for item in pulled if item.ack_id not in waiting],
+                lambda: offered.left(pulled),
             )
         )
 
