@@ -167,7 +167,7 @@ def ticking(*, seconds: float) -> Iterator[float]:
 
 def test_a_slow_policy_is_caught() -> None:
     ticks = ticking(seconds=0.25)
-    with pytest.raises(LawBroken, match=r"not quick: a call takes 0\.250000 s, 0\.1 s are allowed"):
+    with pytest.raises(LawBroken, match=r"not quick: a call takes 0\.250000 s; at most 0\.1 s are allowed"):
         assert_lawful(POLICIES[0], EXAMPLES, timer=lambda: next(ticks), seconds_per_call=0.1)
 
 
@@ -225,7 +225,7 @@ def test_a_check_that_would_prove_nothing_is_refused() -> None:
         check(POLICIES[0], [write])
     with pytest.raises(ValueError, match="not deleted"):
         check(POLICIES[0], [write, Candidate(deleted("us", 1, 2))])
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="no examples"):
         assert_lawful(POLICIES[0], [])
 
 
