@@ -20,22 +20,22 @@ class MemoryTelemetry(Telemetry):
         self._lock = threading.Lock()
         self.counts: dict[str, Counter[Labels]] = defaultdict(Counter)
         self.values: dict[str, list[tuple[float, Labels]]] = defaultdict(list)
-        self.gauges: dict[str, dict[Labels, float]] = defaultdict(dict)
+        self.levels: dict[str, dict[Labels, float]] = defaultdict(dict)
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
         """See `Telemetry.count`."""
         with self._lock:
-            self.counts[name][_known(name, Instrument.COUNTER, labels)] += amount
+            self.counts[name][checked(name, Instrument.COUNTER, labels)] += amount
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
         """See `Telemetry.measure`."""
         with self._lock:
-            self.values[name].append((value, _known(name, Instrument.HISTOGRAM, labels)))
+            self.values[name].append((value, checked(name, Instrument.HISTOGRAM, labels)))
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         """See `Telemetry.gauge`."""
         with self._lock:
-            self.gauges[name][_known(name, Instrument.GAUGE, labels)] = value
+            self.levels[name][checked(name, Instrument.GAUGE, labels)] = value
 
     def total(self, name: str, **labels: str) -> int:
         """The sum of a counter over all series that have these labels."""
@@ -44,7 +44,8 @@ class MemoryTelemetry(Telemetry):
             return sum(amount for series, amount in self.counts[name].items() if wanted <= set(series))
 
 
-def _known(name: str, instrument: Instrument, labels: dict[str, str]) -> Labels:
+def checked(name: str, instrument: Instrument, labels: dict[str, str]) -> Labels:
+    """A series' labels; raises `AssertionError` for what the list of metrics does not have."""
     metric = METRICS.get(name)
     if metric is None:
         raise AssertionError(f"no metric is called {name!r}: add it to replication/metrics.py")

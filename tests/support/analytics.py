@@ -1,7 +1,6 @@
 """Settings, events and workers on memory adapters, for the tests of the analytics worker."""
 
 import functools
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 import orjson
 
 from replication.adapters.memory import MemoryDatabase
+from replication.adapters.memory_telemetry import MemoryTelemetry
 from replication.analytics.buffer import Buffer, Fate, HeldEvent
 from replication.analytics.packing import Output
 from replication.analytics.schema import AnalyticsEvent, Schema
 from replication.configuration.analytics import Analytics, parse_analytics
-from replication.ports import Message, Received, Telemetry
+from replication.ports import Message, Received
 
 REPLICAS = ("eu", "us")
 T0 = 1_800_000_000_000_000
@@ -108,25 +108,28 @@ def output(given: Analytics | None = None, *, batch: str = "w-1") -> Output:
     )
 
 
-class Counts(Telemetry):
+class Counts(MemoryTelemetry):
     """Sums of counters, by name alone and by name and type; the last value of each gauge."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self.sums: Counter[str] = Counter()
         self.by_type: Counter[tuple[str, str]] = Counter()
         self.measured: list[tuple[str, float]] = []
         self.gauges: dict[str, float] = {}
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        super().count(name, amount, **labels)
         with self._lock:
             self.sums[name.removeprefix("firefleet.analytics.")] += amount
             self.by_type[name.removeprefix("firefleet.analytics."), labels.get("type", "")] += amount
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
+        super().measure(name, value, **labels)
         self.measured.append((name, value))
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        super().gauge(name, value, **labels)
         self.gauges[name] = value
 
     @property

@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from replication.adapters.memory import Change, MemoryDatabase, MemorySubscription, MemoryTopic
+from replication.adapters.memory_telemetry import checked
 from replication.documents.wire import Value
 from replication.errors import Transient
 from replication.fleet.model import Fleet, Mode, Replica, Rule
+from replication.metrics import Instrument
 from replication.ports import Found, Message, Publisher
 from tests.support.polling import PATIENCE_S
 from workers.capture.app import LIMITS, Limits, build_app
@@ -44,9 +46,10 @@ class Ledger:
         self.measured: Counter[str] = Counter()
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
-        self.counts[name, frozenset(labels.items())] += amount
+        self.counts[name, checked(name, Instrument.COUNTER, labels)] += amount
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
+        checked(name, Instrument.HISTOGRAM, labels)
         self.measured[name] += value >= 0
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:

@@ -28,7 +28,7 @@ def command() -> None:
     """Buffer one region's analytics events and write them in batches; read what is stored."""
 
 
-@command.command("run")
+@command.command("run", short_help="Buffer a region's events and write them in batches.")
 @click.option(
     "--replica",
     required=True,

@@ -33,7 +33,7 @@ class Moment(click.ParamType[int]):
         self.fail(f"{value!r} is not a time with a zone; write one such as 2026-01-31T12:00:00Z", param, ctx)
 
 
-@click.command("read")
+@click.command("read", short_help="Print stored events, each once, as JSON lines.")
 @click.option("--replica", required=True, help="The replica to read from.")
 @click.option("--type", "event_type", type=Name(), help="Only events of this type.")
 @click.option("--region", type=Name(), help="Only events of this region.")

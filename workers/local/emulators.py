@@ -289,7 +289,7 @@ class FirestoreEmulator(Emulator):
     """The Firestore emulator: any number of projects and databases, none of which need creating.
 
     With a `functions_emulator` address it POSTs an event there for every change under a registered trigger
-    (`workers.provision.register_trigger`).
+    (`workers.runtime.triggers.register_trigger`).
     """
 
     product = "Firestore"

@@ -163,7 +163,7 @@ class LocalFleet:
     def _launch_analytics(self, replica: str) -> None:
         name = f"analytics-{replica}"
         port = self.layout.port(name)
-        command = self.command("analytics", "--replica", replica, "--health-port", str(port))
+        command = self.command("analytics", "run", "--replica", replica, "--health-port", str(port))
         self.analytics.append(self._process(name, command, health=f"http://127.0.0.1:{port}/ready"))
 
     def command(self, *arguments: str) -> list[str]:

@@ -26,7 +26,7 @@ def command() -> None:
     """Work with an application's own conflict policies."""
 
 
-@command.command("prove")
+@command.command("prove", short_help="Prove a policy by its laws and in simulated fleets.")
 @click.argument("function", metavar="PACKAGE.MODULE:FUNCTION")
 @click.option(
     "--examples",

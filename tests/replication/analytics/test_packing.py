@@ -170,7 +170,7 @@ def broken(**changes: Any) -> Any:
     ("changes", "text"),
     [
         ({"format": 2}, "format 2 is not 1; update firefleet"),
-        ({"format": None}, "no analytics event, it has no id"),
+        ({"format": None}, "not an analytics event, because it has no id"),
         ({"events": b"["}, "cannot be read"),
     ],
 )

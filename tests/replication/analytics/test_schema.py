@@ -32,8 +32,8 @@ def test_fields_that_the_type_does_not_name_may_hold_anything() -> None:
 @pytest.mark.parametrize(
     ("sent", "reason", "text"),
     [
-        (Message(b"{", {"region": "eu", "type": "swipe"}), Reason.UNDECODABLE, "no JSON"),
-        (Message(b"\xff\xfe", {"region": "eu", "type": "swipe"}), Reason.UNDECODABLE, "no JSON"),
+        (Message(b"{", {"region": "eu", "type": "swipe"}), Reason.UNDECODABLE, "not JSON"),
+        (Message(b"\xff\xfe", {"region": "eu", "type": "swipe"}), Reason.UNDECODABLE, "not JSON"),
         (Message(b"[]", {"region": "eu", "type": "swipe"}), Reason.INVALID, "event: "),
         (Message(b"{}", {"type": "swipe"}), Reason.MISSING_ATTRIBUTE, "'region'"),
         (Message(b"{}", {"region": "eu"}), Reason.MISSING_ATTRIBUTE, "'type'"),

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from replication.adapters.memory import MemoryDatabase, MemoryTopic
+from replication.adapters.memory_telemetry import checked
 from replication.effects import Expired
 from replication.errors import Transient
 from replication.fleet.model import Target
+from replication.metrics import Instrument
 from replication.ports import Message, Received, Subscription
 from tests.support.fleets import NOW, document, fleet, message, text
 from tests.support.polling import eventually
@@ -37,12 +39,16 @@ class Recorded:
     values: list[tuple[str, float, dict[str, str]]] = field(default_factory=list)
 
     def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        checked(name, Instrument.COUNTER, labels)
         self.counts.append((name, amount, labels))
 
     def measure(self, name: str, value: float, /, **labels: str) -> None:
+        checked(name, Instrument.HISTOGRAM, labels)
         self.values.append((name, value, labels))
 
-    gauge = measure
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        checked(name, Instrument.GAUGE, labels)
+        self.values.append((name, value, labels))
 
     def total(self, name: str, **labels: str) -> int:
         return sum(
