@@ -124,7 +124,7 @@ def test_a_change_arrives_a_stopped_worker_is_named_and_nothing_is_left_running(
 
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-    assert out.read_text().endswith("nothing is left running, the documents are gone\n")
+    assert out.read_text().endswith("nothing is left running, and the documents are gone\n")
     assert eventually(lambda: not mentioning(str(base)), timeout=60)
 
 
