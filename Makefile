@@ -8,7 +8,7 @@ MINUTES ?= 10
 SECONDS ?= 60
 JOBS ?= 2
 
-.PHONY: help demo picture test check locks lint types imports simulate replay planted soak fuzz bench bench-analytics docs lock clean
+.PHONY: help demo picture test coverage check locks lint types imports simulate replay planted soak fuzz bench bench-analytics docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,13 @@ picture: .venv/.runtime ## The demo's live view and verdict as demo.svg, for the
 test: .venv/.development ## All tests, in JOBS processes; those that need the emulators skip without them
 	@# One process runs tests/emulator, whose tests share a fleet; the others run the rest at the same time.
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
+
+coverage: .venv/.development ## Branch coverage without the emulators; fails below 100 % for conflict/, 98 % for replication/
+	@# The contract suite on the emulators holds the adapters; most of their lines never run without one.
+	$(BIN)/pytest --quiet --numprocesses $(JOBS) --dist loadgroup --ignore tests/emulator --ignore tests/docs \
+		-m "not emulator" --cov --cov-report=
+	$(BIN)/coverage report --include 'conflict/*' --skip-covered --fail-under 100
+	$(BIN)/coverage report --include 'replication/*' --omit 'replication/adapters/*' --skip-covered --fail-under 98
 
 check: locks lint types imports test ## Everything a change has to pass
 
