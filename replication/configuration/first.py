@@ -118,7 +118,7 @@ def _check_distinct(replicas: Sequence[NewReplica]) -> None:
 
 
 def checked(kind: Any, value: str, option: str) -> str:
-    """A value as one of the types of `config_file` accepts it; `ConfigError` names the option otherwise."""
+    """A value as a type of `configuration.fleet` accepts it; `ConfigError` names the option otherwise."""
     try:
         checked: str = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from replication import metrics
 from replication.apply.outcomes import Outcome
 from replication.changes.capture import Dropped, Why, capture
 from replication.changes.envelope import DOCUMENT
+from replication.errors import FirefleetError
 from replication.fleet.model import Fleet
 from replication.ports import Database, Message, Telemetry
 from workers.capture.outbox import Outbox
@@ -38,7 +39,7 @@ class Driver:
         """
         captured = await self._capture(body, headers)
         if len(body) > LARGE_EVENT_BYTES:
-            self._warn_of_large(captured, headers, len(body))
+            self._warn_of_large(_replica_of(captured), headers, len(body))
         if isinstance(captured, Message):
             await self._outbox.send(captured)
         else:
@@ -49,7 +50,14 @@ class Driver:
         try:
             wanted = next(steps)
             while True:
-                wanted = steps.send(await self._tombstones[wanted.replica].read(wanted.path))
+                try:
+                    found = await self._tombstones[wanted.replica].read(wanted.path)
+                except FirefleetError:
+                    # The event is sent again and may fail again: say now that it is near the limit.
+                    if len(body) > LARGE_EVENT_BYTES:
+                        self._warn_of_large(wanted.replica, headers, len(body))
+                    raise
+                wanted = steps.send(found)
         except StopIteration as end:
             captured: Message | Dropped = end.value
             return captured
@@ -66,8 +74,7 @@ class Driver:
             case _:
                 assert_never(dropped.why)
 
-    def _warn_of_large(self, captured: Message | Dropped, headers: Mapping[str, str], size: int) -> None:
-        replica = captured.attributes["replica"] if isinstance(captured, Message) else captured.replica
+    def _warn_of_large(self, replica: str, headers: Mapping[str, str], size: int) -> None:
         if not replica:
             return  # nothing happened in it
         self._telemetry.count(metrics.CAPTURE_LARGE_EVENTS, source=replica)
@@ -84,3 +91,8 @@ class Driver:
         """Begin no further read of tombstones."""
         for tombstones in self._tombstones.values():
             tombstones.close()
+
+
+def _replica_of(captured: Message | Dropped) -> str:
+    """Where the event happened; empty where nothing happened in it."""
+    return captured.attributes["replica"] if isinstance(captured, Message) else captured.replica

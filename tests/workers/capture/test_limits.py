@@ -7,7 +7,7 @@ import pytest
 
 from replication.adapters.memory import MemoryDatabase
 from replication.documents.wire import DocumentEventData
-from replication.errors import ConfigError
+from replication.errors import ConfigError, Transient
 from replication.ports import Database
 from tests.support.capturing import FLEET, NOW_US, HeldPublisher, Ledger, Serve, Served, connected
 from tests.support.polling import PATIENCE_S, eventually
@@ -74,6 +74,18 @@ class TestSize:
         assert served.deliver(change, body=unchanged).status == 204
         assert served.ledger.of("firefleet.capture.unchanged") == 1
         assert served.ledger.of("firefleet.capture.large_events", source="eu") == 1
+
+    def test_a_large_delete_is_warned_of_although_its_tombstone_cannot_be_read(
+        self, served: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is sent again, and may never get further."""
+        served.of_write(text="x" * (LARGE_EVENT_BYTES + 1))
+        served.databases["eu"].delete("orders/1")
+        change = served.changes[-1]
+        served.databases["eu"].error = Transient("eu: deadline exceeded")
+        assert served.deliver(change).status == 503
+        assert served.ledger.of("firefleet.capture.large_events", source="eu") == 1
+        assert "near Eventarc's limit" in caplog.text
 
 
 class TestBounds:
